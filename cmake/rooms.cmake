@@ -30,12 +30,23 @@ function(busbar_room name)
   endif()
 endfunction()
 
-# Called from tests/: one program per room that has tests.
+# Rooms whose tests start threads: what ThreadSanitizer has to see.
+set(BUSBAR_THREADED_ROOMS base run llm)
+
+# Called from tests/: one program per room that has tests. `room_tests` builds all of them, `thread_tests` the threaded ones.
 function(busbar_room_tests)
+  add_custom_target(room_tests)
+  add_custom_target(thread_tests)
   get_property(rooms GLOBAL PROPERTY busbar_rooms_with_tests)
   foreach(name ${rooms})
     get_property(sources GLOBAL PROPERTY busbar_tests_${name})
-    busbar_test(test_${name} SOURCES ${sources} LINK busbar_${name} ${ARGN})
+    set(labels unit)
+    add_dependencies(room_tests test_${name})
+    if(name IN_LIST BUSBAR_THREADED_ROOMS)
+      list(APPEND labels threads)
+      add_dependencies(thread_tests test_${name})
+    endif()
+    busbar_test(test_${name} SOURCES ${sources} LINK busbar_${name} ${ARGN} LABELS ${labels})
   endforeach()
 endfunction()
 
