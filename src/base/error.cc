@@ -6,7 +6,7 @@ namespace busbar {
 
 std::string with_commas(unsigned long long n) {
     std::string digits = std::to_string(n);
-    for (int i = static_cast<int>(digits.size()) - 3; i > 0; i -= 3) digits.insert(i, ",");
+    for (int i = static_cast<int>(digits.size()) - 3; i > 0; i -= 3) digits.insert(digits.begin() + i, ',');
     return digits;
 }
 

@@ -1,0 +1,38 @@
+#pragma once
+#include <cstddef>
+#include <cstdint>
+
+#include "dtype/encoding.h"
+
+namespace busbar::cpu {
+
+/// One thread's share of y = x w^T: outputs n_begin..n_end of every row of x. Weights are read as stored, unaligned, in any encoding.
+/// Each weight is decoded exactly as Encoding::decode does (same f32 value), then multiplied and added in f32.
+/// Order (declared invariant): output (m, n) is a fixed number of lane sums over k, each in increasing k, then one fixed tree:
+/// its bits depend on the width, the encoding and the instruction set alone - never on rows, n_begin, n_end or neighbours.
+struct Product {
+    const Encoding* encoding = nullptr;
+    const std::byte* weight = nullptr;   ///< row 0 of the whole weight
+    size_t row_bytes = 0;                ///< of one weight row
+    int64_t width = 0;                   ///< inputs K, a multiple of encoding->block
+    int64_t n_begin = 0, n_end = 0;
+    const float* x = nullptr;            ///< rows x width
+    int64_t x_stride = 0;                ///< floats between rows of x
+    int64_t rows = 0;
+    float* y = nullptr;                  ///< y[m * y_stride + n], n counted over the whole weight
+    int64_t y_stride = 0;
+    float* scratch = nullptr;            ///< the thread's own, product_scratch(width) floats, 64-byte aligned
+};
+
+/// Kernels of one instruction set. All are compiled into every build of that architecture; the probe at start chooses one.
+struct ProductKernels {
+    /// Few rows (1 .. 8): unpacks in registers, bound by bandwidth.
+    void (*vector)(const Product&);
+    /// Many rows: unpacks a few weight rows once into scratch, then sweeps all rows of x. Same bits as `vector`.
+    void (*panel)(const Product&);
+    /// Decodes one weight row, or elements of it: for the embedding gather. Bit-equal to Encoding::decode.
+    void (*decode_row)(const Encoding&, const std::byte* row, int64_t width, float* out);
+    size_t (*scratch_floats)(int64_t width);
+};
+
+}  // namespace busbar::cpu
