@@ -3,6 +3,8 @@
 Nothing of Busbar is used here: the blocks are decoded by the Python package `gguf`, the forward pass is that of
 `transformers`, token ids come from the package `tokenizers`. That independence is the whole worth of the goldens.
 """
+import pathlib
+
 import numpy as np
 import torch
 import transformers
@@ -27,14 +29,20 @@ LAYER_NAMES = {
 TOP_NAMES = {"token_embd": "model.embed_tokens", "output_norm": "model.norm", "output": "lm_head"}
 
 
-def read_gguf(path):
-    """Returns (metadata, {name: float32 array}); every tensor decoded by the package `gguf`."""
-    reader = GGUFReader(path)
-    metadata = {name: field.contents() for name, field in reader.fields.items()}
-    tensors = {}
-    for tensor in reader.tensors:
-        shape = [int(n) for n in reversed(tensor.shape)]
-        tensors[tensor.name] = dequantize(tensor.data, tensor.tensor_type).astype(np.float32).reshape(shape)
+def read_gguf(paths):
+    """Returns (metadata, {name: float32 array}) of one file or of the parts of a split one, first part first.
+
+    Every tensor is decoded by the package `gguf`.
+    """
+    metadata, tensors = {}, {}
+    for path in [paths] if isinstance(paths, (str, pathlib.Path)) else paths:
+        reader = GGUFReader(path)
+        for name, field in reader.fields.items():
+            metadata.setdefault(name, field.contents())
+        for tensor in reader.tensors:
+            assert tensor.name not in tensors, tensor.name
+            shape = [int(n) for n in reversed(tensor.shape)]
+            tensors[tensor.name] = dequantize(tensor.data, tensor.tensor_type).astype(np.float32).reshape(shape)
     return metadata, tensors
 
 
@@ -80,17 +88,14 @@ def config_from_metadata(metadata, tensors):
         tie_word_embeddings="output.weight" not in tensors)
     if window:
         fields["sliding_window"] = window
-    if arch == "llama":
+    if family == "llama":
         fields["attention_bias"] = "blk.0.attn_q.bias" in tensors
         fields["mlp_bias"] = "blk.0.ffn_gate.bias" in tensors
     return family, fields
 
 
-def build_model(family, fields, state, dtype=torch.float32):
+def build_model(model_class, config, state, dtype=torch.float32):
     """A transformers model with exactly these weights: a missing or unused one is an error."""
-    config_class, model_class = CLASSES[family]
-    config = config_class(attn_implementation="eager", **fields)
-    config._attn_implementation = "eager"
     model = model_class(config).to(dtype)
     missing, unexpected = model.load_state_dict(
         {name: torch.from_numpy(np.ascontiguousarray(array)).to(dtype) for name, array in state.items()}, strict=False)
@@ -102,22 +107,27 @@ def build_model(family, fields, state, dtype=torch.float32):
     return model.eval()
 
 
-def model_from_gguf(path, dtype=torch.float32):
-    metadata, tensors = read_gguf(path)
+def model_from_gguf(paths, dtype=torch.float32, change=None):
+    """(model, metadata); `change` may alter the config first, to see what a feature does."""
+    metadata, tensors = read_gguf(paths)
     arch = metadata["general.architecture"]
     divisors = tensors.pop("rope_freqs.weight", None)
     family, fields = config_from_metadata(metadata, tensors)
-    if family == "mistral":
-        fields.pop("attention_bias", None), fields.pop("mlp_bias", None)
+    config_class, model_class = CLASSES[family]
+    config = config_class(attn_implementation="eager", **fields)
+    config._attn_implementation = "eager"
+    config.gguf_rope_divisors = divisors is not None
+    if change:
+        change(config)
     state = {}
     for name, array in tensors.items():
         if arch == "llama" and ".attn_q." in name:
-            array = undo_permutation(array, fields["num_attention_heads"])
+            array = undo_permutation(array, config.num_attention_heads)
         if arch == "llama" and ".attn_k." in name:
-            array = undo_permutation(array, fields["num_key_value_heads"])
+            array = undo_permutation(array, config.num_key_value_heads)
         state[hf_name(name)] = array
-    model = build_model(family, fields, state, dtype)
-    if divisors is not None:
+    model = build_model(model_class, config, state, dtype)
+    if config.gguf_rope_divisors:
         rotary = model.model.rotary_emb
         rotary.inv_freq = rotary.inv_freq / torch.from_numpy(divisors)
     return model, metadata
