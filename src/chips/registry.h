@@ -1,0 +1,39 @@
+#pragma once
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "device/device.h"
+
+namespace busbar {
+
+/// What a chip is used for besides being chosen by name. Data, so that no other room knows a chip's word.
+enum class ChipRole : uint8_t {
+    oracle,    ///< whose numbers are the truth
+    fallback,  ///< serves what another chip cannot, and is the one used where none is named
+};
+
+struct ChipOptions {
+    int threads = 0;  ///< 0: as many as the machine has
+    std::string isa;  ///< instruction set, "" = the best that this machine has
+};
+
+struct ChipSpec {
+    std::string_view word;  ///< of --chip
+    ChipRole role;
+    std::string_view doc;  ///< one line for help and `busbar chips`
+    /// Instruction sets that can run on this machine, the best first; {""} where there is no choice.
+    std::vector<std::string> (*isas)();
+    std::unique_ptr<Device> (*open)(const ChipOptions&);
+};
+
+/// Every chip of this build, in the order of its printed table.
+const std::vector<ChipSpec>& chip_table();
+std::vector<std::string_view> known_chips();
+/// Throws Error{usage} that lists the known chips, or the instruction sets that this machine can run.
+std::unique_ptr<Device> open_chip(std::string_view word, const ChipOptions& options = {});
+std::string_view oracle_chip();
+std::string_view fallback_chip();
+
+}  // namespace busbar
