@@ -10,7 +10,7 @@ std::string with_commas(unsigned long long n) {
     return digits;
 }
 
-std::string quoted(std::string_view text, size_t limit) {
+std::string quote(std::string_view text, size_t limit) {
     std::string out = "'";
     size_t i = 0;
     for (; i < text.size() && out.size() < limit; ) {

@@ -59,6 +59,6 @@ Error does_not_fit(fmt::format_string<Args...> format, Args&&... args) {
 std::string with_commas(unsigned long long n);
 
 /// A stranger's text inside a message: control characters and invalid UTF-8 escaped, cut to a readable length.
-std::string quoted(std::string_view text, size_t limit = 80);
+std::string quote(std::string_view text, size_t limit = 80);
 
 }  // namespace busbar

@@ -12,6 +12,10 @@ int64_t Binding::of(Symbol s) const {
             return logit_rows;
         case Symbol::slots:
             return sequences * context;
+        case Symbol::sequences:
+            return sequences;
+        case Symbol::pages:
+            return context / 64;
         case Symbol::none:
             break;
     }
@@ -29,7 +33,7 @@ int64_t Shape::count(const Binding& b) const {
 }
 
 std::string Shape::print() const {
-    static const char* const symbols[] = {"", "rows", "logit_rows", "slots"};
+    static const char* const symbols[] = {"", "rows", "logit_rows", "slots", "sequences", "pages"};
     std::string out = "[";
     for (size_t i = 0; i < dims_.size(); ++i) {
         if (i) out += ", ";

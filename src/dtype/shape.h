@@ -12,6 +12,8 @@ enum class Symbol : uint8_t {
     rows,         ///< tokens in the step
     logit_rows,   ///< rows whose logits are asked for
     slots,        ///< cache slots in view: sequences x context
+    sequences,    ///< rows of the block table
+    pages,        ///< columns of the block table: context / 64
 };
 
 /// The numbers a plan binds the symbols to.
