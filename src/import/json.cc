@@ -52,7 +52,7 @@ class Builder {
         std::string_view text = problem.what();
         if (const size_t end = text.find(": "); end != std::string_view::npos) text.remove_prefix(end + 2);
         throw bad_input(fmt::format("{}: offset {}", address_, with_commas(offset)),
-                        "[json] expected valid JSON, got {}", busbar::quoted(text, 200));
+                        "[json] expected valid JSON, got {}", quote(text, 200));
     }
 
   private:
@@ -88,8 +88,7 @@ class Builder {
         for (const auto& [key, value] : members) keys.push_back(key);
         std::sort(keys.begin(), keys.end());
         const auto twice = std::adjacent_find(keys.begin(), keys.end());
-        if (twice != keys.end())
-            throw bad_input(address_, "[json] key {} appears twice in one object", busbar::quoted(*twice));
+        if (twice != keys.end()) throw bad_input(address_, "[json] key {} appears twice in one object", quote(*twice));
     }
 
     const std::string& address_;

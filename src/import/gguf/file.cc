@@ -23,7 +23,7 @@ std::optional<int64_t> integer_of(const Part& part, std::string_view key, const 
     const auto it = part.metadata.find(key);
     if (it == part.metadata.end()) return std::nullopt;
     if (const int64_t* value = std::get_if<int64_t>(&it->second)) return *value;
-    throw bad_input(path, "[gguf] key {}: expected an integer, got {}", quoted(key), kind_of(it->second));
+    throw bad_input(path, "[gguf] key {}: expected an integer, got {}", quote(key), kind_of(it->second));
 }
 
 std::string part_suffix(int64_t number, int64_t count) {
@@ -36,7 +36,7 @@ std::string prefix_of(const std::string& path, int64_t number, int64_t count) {
     if (!path.ends_with(suffix))
         throw bad_input(
             path, "[gguf] this is part {} of {}: expected a name that ends in {}; give the files their names back",
-            number, count, quoted(suffix));
+            number, count, quote(suffix));
     return path.substr(0, path.size() - suffix.size());
 }
 
@@ -72,7 +72,7 @@ void add_tensors(TensorTable& table, Part& part, const std::shared_ptr<const Map
         t.file = file;
         const auto [it, added] = table.emplace(info.name, std::move(t));
         if (!added)
-            throw bad_input(file->path(), "[gguf] tensor {} is already in {}", quoted(info.name),
+            throw bad_input(file->path(), "[gguf] tensor {} is already in {}", quote(info.name),
                             it->second.file->path());
     }
 }
@@ -125,12 +125,12 @@ File File::open(const std::string& path) {
 namespace {
 
 [[noreturn]] void wrong_type(const File& file, std::string_view key, const char* expected, const Value& value) {
-    throw bad_input(file.path(), "[gguf] key {}: expected {}, got {}", quoted(key), expected, kind_of(value));
+    throw bad_input(file.path(), "[gguf] key {}: expected {}, got {}", quote(key), expected, kind_of(value));
 }
 
 [[noreturn]] void absent(const File& file, std::string_view key) {
     throw bad_input(file.path(), "[gguf] key {} is missing; convert the model again with a current converter",
-                    quoted(key));
+                    quote(key));
 }
 
 template <typename T>

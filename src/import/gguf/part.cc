@@ -96,14 +96,15 @@ std::string Reader::name(const char* what, uint64_t limit) {
         throw bad_input(at(start), "[gguf] expected {} of 1 to {} bytes, got {}", what, limit,
                         with_commas(view.size()));
     if (!utf8_valid(view) || view.find('\0') != std::string_view::npos)
-        throw bad_input(at(start), "[gguf] expected {} in UTF-8, got {}", what, quoted(view));
+        throw bad_input(at(start), "[gguf] expected {} in UTF-8, got {}", what, quote(view));
     return std::string(view);
 }
 
 void Reader::read_header() {
     if (bytes_.size() < 4 || std::memcmp(bytes_.data(), "GGUF", 4) != 0)
-        throw bad_input(at(0), "[gguf] expected the letters GGUF, got {}; this is not a GGUF file",
-                        quoted({reinterpret_cast<const char*>(bytes_.data()), std::min<size_t>(bytes_.size(), 4)}));
+        throw bad_input(
+            at(0), "[gguf] expected the letters GGUF, got {}; this is not a GGUF file",
+            quote(std::string_view(reinterpret_cast<const char*>(bytes_.data()), std::min<size_t>(bytes_.size(), 4))));
     pos_ = 4;
     part_.version = number<uint32_t>("the version");
     if ((part_.version & 0xFFFF) == 0 && part_.version != 0)
@@ -135,13 +136,13 @@ void Reader::read_metadata() {
         const uint32_t type = number<uint32_t>("a value type");
         Value value = read_value(type, key);
         if (!part_.metadata.emplace(key, std::move(value)).second)
-            throw bad_input(at(start), "[gguf] key {} appears twice", quoted(key));
+            throw bad_input(at(start), "[gguf] key {} appears twice", quote(key));
     }
 }
 
 Value Reader::read_value(uint32_t type, const std::string& key) {
     if (type >= value_types)
-        throw bad_input(at(pos_ - 4), "[gguf] key {}: expected a value type from 0 to 12, got {}", quoted(key), type);
+        throw bad_input(at(pos_ - 4), "[gguf] key {}: expected a value type from 0 to 12, got {}", quote(key), type);
     if (type == f32 || type == f64) return real(type);
     if (type == boolean) return integer(type, key) != 0;
     if (type == string) return text("a string");
@@ -168,13 +169,13 @@ int64_t Reader::integer(uint32_t type, const std::string& key) {
         case boolean: {
             const uint8_t value = number<uint8_t>("a bool");
             if (value > 1)
-                throw bad_input(at(pos_ - 1), "[gguf] key {}: expected a bool of 0 or 1, got {}", quoted(key), value);
+                throw bad_input(at(pos_ - 1), "[gguf] key {}: expected a bool of 0 or 1, got {}", quote(key), value);
             return value;
         }
         default: {
             const uint64_t value = number<uint64_t>("a u64");
             if (value > INT64_MAX)
-                throw bad_input(at(pos_ - 8), "[gguf] key {}: expected at most 2^63-1, got {}", quoted(key),
+                throw bad_input(at(pos_ - 8), "[gguf] key {}: expected at most 2^63-1, got {}", quote(key),
                                 with_commas(value));
             return static_cast<int64_t>(value);
         }
@@ -183,17 +184,17 @@ int64_t Reader::integer(uint32_t type, const std::string& key) {
 
 Array Reader::read_array(const std::string& key, int depth) {
     if (depth > max_nesting)
-        throw bad_input(here(), "[gguf] key {}: expected arrays nested at most {} deep", quoted(key), max_nesting);
+        throw bad_input(here(), "[gguf] key {}: expected arrays nested at most {} deep", quote(key), max_nesting);
     Array result;
     result.element_type = number<uint32_t>("an array's element type");
     const uint32_t type = result.element_type;
     if (type >= value_types)
-        throw bad_input(at(pos_ - 4), "[gguf] key {}: expected an element type from 0 to 12, got {}", quoted(key),
+        throw bad_input(at(pos_ - 4), "[gguf] key {}: expected an element type from 0 to 12, got {}", quote(key),
                         type);
     const uint64_t start = pos_, count = number<uint64_t>("an array's length");
     if (count > left() / least_bytes[type])
         throw bad_input(at(start), "[gguf] key {}: an array of {} {} values does not fit the {} bytes that are left",
-                        quoted(key), with_commas(count), value_type_names[type], with_commas(left()));
+                        quote(key), with_commas(count), value_type_names[type], with_commas(left()));
     const auto fill = [&](auto items, auto&& read) {
         take_memory(count * sizeof(items[0]));
         items.reserve(count);
@@ -230,7 +231,7 @@ TensorInfo Reader::read_tensor() {
     take_memory(320 + 2 * t.name.size());
     const uint32_t dims = number<uint32_t>("the number of dimensions");
     if (dims > max_dims)
-        throw bad_input(at(pos_ - 4), "[gguf] tensor {}: expected at most {} dimensions, got {}", quoted(t.name),
+        throw bad_input(at(pos_ - 4), "[gguf] tensor {}: expected at most {} dimensions, got {}", quote(t.name),
                         max_dims, dims);
     t.shape.resize(dims);
     // Zero extents are legal, but the product of the others must fit all the same: code multiplies in any order.
@@ -241,7 +242,7 @@ TensorInfo Reader::read_tensor() {
         const auto next = checked_multiply(product, std::max<uint64_t>(extent, 1));
         if (!next || *next > INT64_MAX)
             throw bad_input(at(pos_ - 8), "[gguf] tensor {}: the product of its dimensions overflows at {}",
-                            quoted(t.name), with_commas(extent));
+                            quote(t.name), with_commas(extent));
         product = *next;
         empty = empty || extent == 0;
         t.shape[dims - 1 - i] = static_cast<int64_t>(extent);  // the file lists the contiguous dimension first
@@ -251,13 +252,13 @@ TensorInfo Reader::read_tensor() {
     t.encoding = type <= INT32_MAX ? find_gguf_encoding(static_cast<int>(type)) : nullptr;
     if (!t.encoding)
         throw bad_input(at(type_offset), "[gguf] tensor {} has {}, which this build does not read. Known: {}",
-                        quoted(t.name), type_name(type), known_types());
+                        quote(t.name), type_name(type), known_types());
     const uint64_t width = dims == 0 ? 1 : static_cast<uint64_t>(t.shape.back());
     if (width % t.encoding->block != 0)
         throw bad_input(at(start), "[gguf] tensor {}: expected rows of a multiple of {} elements for {}, got {}",
-                        quoted(t.name), t.encoding->block, type_name(type), with_commas(width));
+                        quote(t.name), t.encoding->block, type_name(type), with_commas(width));
     const auto size = checked_multiply(empty ? 0 : product / t.encoding->block, t.encoding->block_bytes);
-    if (!size) throw bad_input(at(start), "[gguf] tensor {}: its size in bytes overflows", quoted(t.name));
+    if (!size) throw bad_input(at(start), "[gguf] tensor {}: its size in bytes overflows", quote(t.name));
     t.size = *size;
     t.offset = number<uint64_t>("a tensor offset");
     return t;
@@ -272,7 +273,7 @@ void Reader::read_tensors() {
         part_.tensors.push_back(read_tensor());
         if (!names.insert(part_.tensors.back().name).second)
             throw bad_input(at(info_offsets_.back()), "[gguf] tensor {} appears twice",
-                            quoted(part_.tensors.back().name));
+                            quote(part_.tensors.back().name));
     }
 }
 
@@ -285,17 +286,17 @@ void Reader::place_tensors() {
         TensorInfo& t = part_.tensors[i];
         if (t.offset % part_.alignment != 0)
             throw bad_input(at(info_offsets_[i]),
-                            "[gguf] tensor {}: expected an offset that is a multiple of {}, got {}", quoted(t.name),
+                            "[gguf] tensor {}: expected an offset that is a multiple of {}, got {}", quote(t.name),
                             part_.alignment, with_commas(t.offset));
         const auto begin = checked_add(data, t.offset);
         const auto end = begin ? checked_add(*begin, t.size) : std::nullopt;
         if (!end)
-            throw bad_input(at(info_offsets_[i]), "[gguf] tensor {}: offset {} overflows", quoted(t.name),
+            throw bad_input(at(info_offsets_[i]), "[gguf] tensor {}: offset {} overflows", quote(t.name),
                             with_commas(t.offset));
         if (*end > bytes_.size())
             throw bad_input(at(info_offsets_[i]),
                             "[gguf] tensor {} needs bytes {}..{}, but the file ends at {}; it is cut short or damaged",
-                            quoted(t.name), with_commas(*begin), with_commas(*end), with_commas(bytes_.size()));
+                            quote(t.name), with_commas(*begin), with_commas(*end), with_commas(bytes_.size()));
         t.offset = *begin;
     }
     std::sort(order.begin(), order.end(), [&](size_t a, size_t b) {
@@ -308,7 +309,7 @@ void Reader::place_tensors() {
         if (t.size == 0) continue;
         if (last && t.offset < last->offset + last->size)
             throw bad_input(at(info_offsets_[i]), "[gguf] tensor {} at bytes {}..{} overlaps tensor {} at {}..{}",
-                            quoted(t.name), with_commas(t.offset), with_commas(t.offset + t.size), quoted(last->name),
+                            quote(t.name), with_commas(t.offset), with_commas(t.offset + t.size), quote(last->name),
                             with_commas(last->offset), with_commas(last->offset + last->size));
         last = &t;
     }

@@ -12,9 +12,6 @@ namespace busbar::safetensors {
 
 namespace {
 
-// busbar::quoted is named in full in this room: nlohmann's header brings std::quoted, which a std::string argument
-// would pick.
-
 constexpr uint64_t max_index_bytes = 100'000'000;
 
 bool exists(const std::string& path) {
@@ -33,9 +30,9 @@ std::map<std::string, std::string> read_index(const std::string& path) {
         // A shard is a file beside the index. Anything else in its name could lead out of the folder.
         if (!name.ends_with(".safetensors") || name.find_first_of(std::string_view("/\\\0", 3)) != std::string::npos ||
             name[0] == '.')
-            throw bad_input(
-                path, "[safetensors] tensor {}: expected the name of a .safetensors file in this folder, got {}",
-                busbar::quoted(tensor), value.is_string() ? busbar::quoted(name) : std::string(value.type_name()));
+            throw bad_input(path,
+                            "[safetensors] tensor {}: expected the name of a .safetensors file in this folder, got {}",
+                            quote(tensor), value.is_string() ? quote(name) : std::string(value.type_name()));
         shards.emplace(tensor, name);
     }
     return shards;
@@ -49,7 +46,7 @@ TensorTable open_sharded(const std::string& folder, const std::string& index) {
     size_t missing_count = 0;
     for (const std::string& name : names) {
         if (exists(folder + "/" + name)) continue;
-        if (++missing_count <= 8) missing += (missing.empty() ? "" : ", ") + busbar::quoted(name);
+        if (++missing_count <= 8) missing += (missing.empty() ? "" : ", ") + quote(name);
     }
     if (missing_count > 0)
         throw bad_input(index,
@@ -62,17 +59,17 @@ TensorTable open_sharded(const std::string& folder, const std::string& index) {
         for (const auto& [tensor, stored] : shard) {
             const auto listed = shard_of.find(tensor);
             if (listed == shard_of.end())
-                throw bad_input(path, "[safetensors] tensor {} is not in {}", busbar::quoted(tensor), index);
+                throw bad_input(path, "[safetensors] tensor {} is not in {}", quote(tensor), index);
             if (listed->second != name)
-                throw bad_input(path, "[safetensors] tensor {} is here, but {} says that it is in {}",
-                                busbar::quoted(tensor), index, busbar::quoted(listed->second));
+                throw bad_input(path, "[safetensors] tensor {} is here, but {} says that it is in {}", quote(tensor),
+                                index, quote(listed->second));
         }
         table.merge(shard);
     }
     for (const auto& [tensor, shard] : shard_of)
         if (!table.contains(tensor))
             throw bad_input(folder + "/" + shard, "[safetensors] tensor {} is missing, though {} lists it",
-                            busbar::quoted(tensor), index);
+                            quote(tensor), index);
     return table;
 }
 

@@ -79,10 +79,10 @@ class HeaderReader {
         if (place_ == Place::tensor) {
             const Claim& c = claims_.back();
             const char* missing = !c.dtype ? "dtype" : !c.shape ? "shape" : !c.offsets ? "data_offsets" : nullptr;
-            if (missing) throw bad_input(path_, "[safetensors] tensor {} has no '{}'", busbar::quoted(c.name), missing);
+            if (missing) throw bad_input(path_, "[safetensors] tensor {} has no '{}'", quote(c.name), missing);
             if (c.offsets->size() != 2)
-                throw bad_input(path_, "[safetensors] tensor {}: expected two data_offsets, got {}",
-                                busbar::quoted(c.name), c.offsets->size());
+                throw bad_input(path_, "[safetensors] tensor {}: expected two data_offsets, got {}", quote(c.name),
+                                c.offsets->size());
         }
         place_ = place_ == Place::top ? Place::done : Place::top;
         return true;
@@ -91,17 +91,16 @@ class HeaderReader {
     bool key(string_t& key) {
         if (place_ == Place::top) {
             if (!names_.insert(key).second)
-                throw bad_input(path_, "[safetensors] tensor {} appears twice in the header", busbar::quoted(key));
+                throw bad_input(path_, "[safetensors] tensor {} appears twice in the header", quote(key));
             name_ = std::move(key);
             return true;
         }
         if (!fields_.insert(key).second)
-            throw bad_input(path_, "[safetensors] {}: key {} appears twice", busbar::quoted(name_),
-                            busbar::quoted(key));
+            throw bad_input(path_, "[safetensors] {}: key {} appears twice", quote(name_), quote(key));
         field_ = std::move(key);
         if (place_ == Place::tensor && field_ != "dtype" && field_ != "shape" && field_ != "data_offsets")
             throw bad_input(path_, "[safetensors] tensor {}: expected only dtype, shape and data_offsets, got {}",
-                            busbar::quoted(name_), busbar::quoted(field_));
+                            quote(name_), quote(field_));
         return true;
     }
 
@@ -120,7 +119,7 @@ class HeaderReader {
         std::string_view text = problem.what();
         if (const size_t end = text.find(": "); end != std::string_view::npos) text.remove_prefix(end + 2);
         throw bad_input(fmt::format("{}: offset {}", path_, with_commas(8 + offset)),
-                        "[safetensors] expected a header of valid JSON, got {}", busbar::quoted(text, 200));
+                        "[safetensors] expected a header of valid JSON, got {}", quote(text, 200));
     }
 
   private:
@@ -128,11 +127,11 @@ class HeaderReader {
 
     bool wrong(const char* got) const {
         const char* expected = "an object of tensors";
-        std::string where = busbar::quoted(name_);
+        std::string where = quote(name_);
         if (place_ == Place::top) expected = "an object";
         if (place_ == Place::metadata) expected = "a string";
         if (place_ == Place::tensor) {
-            where += ", " + busbar::quoted(field_);
+            where += ", " + quote(field_);
             expected = field_ == "dtype" ? "a string" : "an array of at most 8 whole numbers";
         }
         throw bad_input(path_, "[safetensors] header, {}: expected {}, got {}", where, expected, got);
@@ -150,7 +149,7 @@ const Encoding* encoding_of(const Claim& c, const std::string& path) {
     for (const Dtype& d : dtypes)
         if (d.name == *c.dtype) return find_encoding(d.encoding);
     throw bad_input(path, "[safetensors] tensor {} has dtype {}, which this build does not read. Known: F32, F16, BF16",
-                    busbar::quoted(c.name), busbar::quoted(*c.dtype));
+                    quote(c.name), quote(*c.dtype));
 }
 
 /// Checks a claim on its own; `data` is where the data section starts and `length` its size.
@@ -163,8 +162,8 @@ Entry check(const Claim& c, uint64_t data, uint64_t length, const std::string& p
     for (const uint64_t extent : *c.shape) {
         const auto next = checked_multiply(product, std::max<uint64_t>(extent, 1));
         if (!next || *next > INT64_MAX)
-            throw bad_input(path, "[safetensors] tensor {}: the product of its shape overflows at {}",
-                            busbar::quoted(c.name), with_commas(extent));
+            throw bad_input(path, "[safetensors] tensor {}: the product of its shape overflows at {}", quote(c.name),
+                            with_commas(extent));
         product = *next;
         empty = empty || extent == 0;
         e.shape.push_back(static_cast<int64_t>(extent));
@@ -174,10 +173,10 @@ Entry check(const Claim& c, uint64_t data, uint64_t length, const std::string& p
     if (begin > end || end > length)
         throw bad_input(
             path, "[safetensors] tensor {} claims data bytes {}..{}, but the file has {}; it is cut short or damaged",
-            busbar::quoted(c.name), with_commas(begin), with_commas(end), with_commas(length));
+            quote(c.name), with_commas(begin), with_commas(end), with_commas(length));
     if (!size || *size != end - begin)
         throw bad_input(path, "[safetensors] tensor {}: expected {} bytes for its shape and dtype, got {}",
-                        busbar::quoted(c.name), size ? with_commas(*size) : "more than 2^64", with_commas(end - begin));
+                        quote(c.name), size ? with_commas(*size) : "more than 2^64", with_commas(end - begin));
     e.offset = data + begin;
     e.size = *size;
     return e;
@@ -200,7 +199,7 @@ std::vector<Entry> parse_header(Bytes file, const std::string& path) {
     const auto* text = reinterpret_cast<const char*>(file.data() + 8);
     if (header == 0 || text[0] != '{')
         throw bad_input(path + ": offset 8", "[safetensors] expected a header that starts with '{{', got {}",
-                        header == 0 ? "an empty one" : busbar::quoted({text, 1}));
+                        header == 0 ? "an empty one" : quote(std::string_view(text, 1)));
     HeaderReader reader(path);
     Json::sax_parse(text, text + header, &reader);
 
@@ -216,7 +215,7 @@ std::vector<Entry> parse_header(Bytes file, const std::string& path) {
             throw bad_input(path,
                             "[safetensors] tensor {} starts at data byte {}, expected {}: tensors may neither overlap "
                             "nor leave gaps",
-                            busbar::quoted(e.name), with_commas(e.offset - data), with_commas(at - data));
+                            quote(e.name), with_commas(e.offset - data), with_commas(at - data));
         at += e.size;
     }
     if (at != file.size())
