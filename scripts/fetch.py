@@ -177,7 +177,7 @@ def explain(output):
     lines = [re.sub(r" *\(from versions: .*\)", "", line.strip()) for line in output.splitlines() if line.strip()]
     errors = [line for line in lines if line.lower().startswith("error")] or lines or ["pip said nothing"]
     if "no matching distribution" in text or "could not find a version" in text:
-        reached = "(from versions: none)" not in text
+        reached = re.search(r"\(from versions: (?!none\))", text)
         advice = ("the index answers but lacks this version" if reached else
                   "the index could not be reached, or does not know the package")
     elif "no space left" in text:
