@@ -14,9 +14,9 @@ CLEAN = {
     "src/passes/a.h": "#pragma once\n#include \"device/device.h\"\n#include \"graph/graph.h\"\n",
     "src/run/run.h": "#pragma once\n",
     "src/chips/cpu/cpu.h": "#pragma once\n#include \"device/device.h\"\nvoid avx512();\n",
-    "src/chips/reference/add.cc": "// add\nauto* row = \"add\";\n",
+    "src/chips/reference/core.cc": "void core() { op.evaluate(); }\n",
     "src/chips/registry.cc": "#include \"chips/cpu/cpu.h\"\nconst char* name = \"cpu\";\n",
-    "src/ops/add.cc": "const OpRow op_add = {\"add\", \"y = a + b\", {}};\n",
+    "src/ops/add.cc": "const OpRow op_add = {\"add\", \"y = a + b\", {}, evaluate};\n",
     "src/llm/template/lexer.cc": "#include \"base/check.h\"\n// it says \\\" cpu\nstatic_assert(sizeof(int) == 4);\n",
     "src/llm/cache/kv.h": "#pragma once\n",
     "src/import/gguf/file.cc": "#include \"graph/graph.h\"\n",
@@ -29,7 +29,7 @@ CLEAN = {
     "README.md": "Read it.\n",
 }
 
-# rule, file, what is put there (added at the end, or the whole file where it is new)
+# rule, file, what is put there (added at the end, or the whole file where it is new), a part of what must be said
 PLANTED = [
     ("includes", "src/base/bad.cc", '#include "graph/graph.h"\n'),
     ("includes", "src/base/bad.cc", '  #  include "run/run.h"\n'),
@@ -53,9 +53,10 @@ PLANTED = [
     ("sizes", "src/base/long.cc", "const Row r = {.f = [](int a) {\n" + "    x();\n" * 150 + "}};\n"),
     ("sizes", "tests/long.py", "def f():\n" + "    x()\n" * 150),
     ("sizes", "long", "#!/bin/sh\n" + "x\n" * 600),
-    ("ops", "src/ops/add.cc", 'const OpRow op_sub = {"sub", "y = a - b", {}};\n'),
-    ("ops", "src/ops/add.cc", 'const OpRow op_add = {"add", "", {}};\n'),
-    ("ops", "src/ops/add.cc", 'const OpRow op_add = {"plus", "y = a + b", {}};\n'),
+    ("ops", "src/ops/add.cc", 'const OpRow op_sub = {"sub", "y = a - b", {}, evaluate};\n', "no case"),
+    ("ops", "src/ops/add.cc", 'const OpRow op_norm = {"norm", "y = a / |a|", {}, define};\n', "no oracle"),
+    ("ops", "src/ops/add.cc", 'const OpRow op_add = {"add", "", {}};\n', "no line"),
+    ("ops", "src/ops/add.cc", 'const OpRow op_add = {"plus", "y = a + b", {}};\n', "begin with its name"),
     ("ends", "src/run/bad.cc", "void f() { std::abort(); }\n"),
     ("ends", "src/run/bad.cc", "void f() { exit(1); }\n"),
     ("ends", "src/run/bad.cc", "void f() { std::terminate(); }\n"),
@@ -64,8 +65,8 @@ PLANTED = [
     ("fuzz", "src/import/onnx/file.cc", "int x;\n"),
     ("fuzz", "src/llm/tokenizer/bpe.cc", "int x;\n"),
     ("fuzz", "tests/fuzz/gguf_more.cc", "int main();\n"),
-    ("chip-names", "src/run/bad.cc", "// faster with AVX512 here\n"),
-    ("chip-names", "src/run/bad.cc", "bool use_cuda = false;\n".replace("use_", "")),
+    ("chip-names", "src/run/bad.cc", "bool has_AVX512 = false;\n"),
+    ("chip-names", "src/run/bad.cc", "bool cuda = false;\n"),
     ("chip-names", "src/chips/cpu/bad.cc", "int opencl;\n"),
     ("chip-names", "src/plan/bad.cc", 'auto c = find("cpu");\n'),
     ("chip-names", "tools/main.cc", 'auto c = find("reference");\n'),
@@ -132,9 +133,9 @@ def main():
         clean = {rule: found for rule, found in check.check(root).items() if found}
         if clean:
             wrong.append(f"the clean tree has findings: {clean}")
-        for rule, name, text in PLANTED:
-            found = findings_with(root, name, text)
-            if name not in [path for path, _, _ in found.get(rule, [])]:
+        for rule, name, text, *said in PLANTED:
+            found = findings_with(root, name, text).get(rule, [])
+            if not any(path == name and "".join(said) in what for path, _, what in found):
                 wrong.append(f"[{rule}] does not see {text[:70]!r} in {name}")
         for name, text in HARMLESS:
             found = findings_with(root, name, text)
