@@ -75,7 +75,7 @@ need_packages() {
     if [ -z "$required" ]; then
         return 0  # what is only welcome is not worth a wait or a password
     fi
-    missing=$(tr -d '+' <<<"$missing")
+    missing=$(sed -E 's/(^| )\+/\1/g; s/ *$//' <<<"$missing")
     if ! apt_get --version >/dev/null 2>&1; then
         say "  These Debian packages are missing, and installing them needs root and apt-get, which this user lacks:"
         say "      $required"
@@ -97,6 +97,11 @@ need_packages() {
     fi
     rm -f "$log"
     say "  installed, ${SECONDS}s"
+}
+
+# The results of everything go to build/; say so plainly where that cannot be.
+need_build_folder() {
+    mkdir -p build 2>/dev/null && [ -w build ] || fail "cannot write to $PWD/build: run this as the owner of the tree, or in a clone of your own"
 }
 
 # configured FOLDER: is it ready for ninja? (Not where the tree was moved or a try was cut short.)

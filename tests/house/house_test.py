@@ -163,6 +163,10 @@ class Packages(unittest.TestCase):
         done = self.in_bash("need_packages bash +nor-this-one")
         self.assertEqual((done.returncode, done.stdout, done.stderr), (0, "", ""))
 
+    def test_a_plus_inside_a_name_stays(self):
+        given = "apt_get() { echo \"$@\" >&3; }; missing_packages() { printf '%s ' \"$@\"; }; need_packages g++ +ccache libstdc++6 3>&1"
+        self.assertIn("install -y --no-install-recommends g++ ccache libstdc++6\n", self.in_bash(given).stdout)
+
     def test_without_apt_says_exactly_what_is_missing(self):
         done = self.in_bash("apt_get() { return 1; }; need_packages bash no-such-package-here +nor-this-one")
         self.assertEqual(done.returncode, 1)
