@@ -156,7 +156,10 @@ def wait_for(process, folder, package):
             process.wait()
             raise Trouble(f"the download of {label} brought nothing for {PATIENCE_SECONDS} s and was given up")
         last_said = now
-        part = min(have / size, 0.99)
+        if have >= size:
+            say(f"fetching {label}: all {size / 1e6:.0f} MB are here, pip looks at them, {now - begin:.0f} s so far")
+            continue
+        part = have / size
         left = f", about {(now - begin) * (1 - part) / part:.0f} s to go" if part > 0.02 else ""
         say(f"fetching {label}: {part * 100:.0f} % of {size / 1e6:.0f} MB, {now - begin:.0f} s so far{left}")
 
