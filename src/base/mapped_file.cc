@@ -22,6 +22,7 @@ struct Mapping {
     std::atomic<const std::byte*> data{nullptr};
     std::atomic<uint64_t> size{0};
     std::atomic<bool> cut{false};
+    int fd = -1;  // kept open to ask for the file's size; not read by the handler
 };
 constexpr int max_mappings = 4096;
 Mapping mappings[max_mappings];
@@ -74,19 +75,25 @@ std::shared_ptr<MappedFile> MappedFile::open(const std::string& path) {
     file->size_ = st.st_size;
     if (file->size_ > 0) {
         void* data = mmap(nullptr, file->size_, PROT_READ, MAP_PRIVATE, fd, 0);
-        const int error = errno;
-        close(fd);
-        if (data == MAP_FAILED) throw bad_input(path, "[file] cannot map {} bytes: {}", with_commas(file->size_), std::strerror(error));
+        if (data == MAP_FAILED) {
+            const int error = errno;
+            close(fd);
+            throw bad_input(path, "[file] cannot map {} bytes: {}", with_commas(file->size_), std::strerror(error));
+        }
         file->data_ = static_cast<const std::byte*>(data);
         std::lock_guard lock(mappings_mutex);
         for (int i = 0; i < max_mappings && file->slot_ < 0; ++i) {
             if (mappings[i].data.load() != nullptr) continue;
             mappings[i].cut = false;
             mappings[i].size = file->size_;
+            mappings[i].fd = fd;
             mappings[i].data.store(file->data_, std::memory_order_release);
             file->slot_ = i;
         }
-        if (file->slot_ < 0) throw bad_input(path, "[file] more than {} files are open at once", max_mappings);
+        if (file->slot_ < 0) {
+            close(fd);
+            throw bad_input(path, "[file] more than {} files are open at once", max_mappings);
+        }
     } else {
         close(fd);
     }
@@ -94,12 +101,20 @@ std::shared_ptr<MappedFile> MappedFile::open(const std::string& path) {
 }
 
 MappedFile::~MappedFile() {
-    if (slot_ >= 0) mappings[slot_].data.store(nullptr, std::memory_order_release);
+    if (slot_ >= 0) {
+        std::lock_guard lock(mappings_mutex);
+        close(mappings[slot_].fd);
+        mappings[slot_].data.store(nullptr, std::memory_order_release);
+    }
     if (data_) munmap(const_cast<std::byte*>(data_), size_);
 }
 
 void MappedFile::check_intact() const {
-    if (slot_ >= 0 && mappings[slot_].cut.load(std::memory_order_acquire))
+    if (slot_ < 0) return;
+    // A cut inside the last page raises no signal (the rest of the page reads as zeros), so the size is asked for as well.
+    struct stat st {};
+    const bool shorter = fstat(mappings[slot_].fd, &st) == 0 && static_cast<uint64_t>(st.st_size) < size_;
+    if (shorter || mappings[slot_].cut.load(std::memory_order_acquire))
         throw bad_input(path_, "[file] expected {} bytes, but the file was cut short while in use; put the whole file back and start again",
                         with_commas(size_));
 }
