@@ -129,8 +129,9 @@ build() {
     NINJA_STATUS='[%f/%t] ' python scripts/progress.py ninja -C "$folder" "$@"
 }
 
-# ccache wants a home that it can write to.
+# ccache wants a home that it can write to. With paths taken relative to the tree, one clone's objects serve the next clone.
 ccache_folder() {
+    export CCACHE_BASEDIR=$PWD CCACHE_NOHASHDIR=1
     if [ -z "${CCACHE_DIR:-}" ] && ! [ -w "${HOME:-/nonexistent}" ]; then
         CCACHE_DIR=$(python scripts/fetch.py where)/ccache
         export CCACHE_DIR

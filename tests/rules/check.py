@@ -258,9 +258,23 @@ def check_files(tree):
             yield name, 1, "a header needs #pragma once"
 
 
+def check_links(tree):
+    """A page that names another page or file of the tree names one that is there."""
+    for name in tree.names:
+        if not name.endswith(".md"):
+            continue
+        text = tree.text(name)
+        for match in re.finditer(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", text):
+            target = match.group(1)
+            path = os.path.normpath(os.path.join(os.path.dirname(name), target))
+            if not re.match(r"\w+:", target) and not os.path.exists(os.path.join(tree.root, path)):
+                yield name, source.line_of(text, match.start()), f"links to {target}, which is not there"
+
+
 RULES = {
     "includes": check_includes, "sizes": check_sizes, "ops": check_ops, "ends": check_ends, "fuzz": check_fuzz,
     "chip-names": check_chip_names, "honest-tests": check_honest_tests, "words": check_words, "files": check_files,
+    "links": check_links,
 }
 
 

@@ -77,6 +77,7 @@ PLANTED = [
     ("words", "src/run/bad.cc", "// a stub for now\n"),
     ("words", "README.md", "from pypi." + "org\n"),
     ("words", "README.md", "see /" + "work/main/x\n"),
+    ("links", "README.md", "[more](docs/none.md)\n"),
     ("files", "weights.bin", "\0" * 200_001),
     ("files", "golden.json", "1" * 2_000_001),
     ("files", "src/base/bare.h", "int x;\n"),
@@ -92,6 +93,7 @@ HARMLESS = [
     ("src/run/good.cc", "const int table[] = {\n" + "    1,\n" * 300 + "};\n"),
     ("src/run/good.cc", "namespace a {\n" + "void f() {\n    x();\n}\n" * 190 + "}\n"),
     ("src/base/a_test.cc", 'TEST(A, b) { EXPECT_EQ(name, "cpu"); }\n'),
+    ("README.md", "[rules](tests/rules/exceptions.txt#x), [spec](https://example.org/a)\n"),
     ("README.md", "build/work/x and ~/.cache; runs on cpu, avx512, opencl\n"),
 ]
 
