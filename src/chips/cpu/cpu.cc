@@ -1,0 +1,233 @@
+#include "chips/cpu/cpu.h"
+
+#include <fmt/format.h>
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstring>
+
+#include "base/check.h"
+#include "base/error.h"
+#include "base/threads.h"
+#include "chips/cpu/cache.h"
+#include "chips/cpu/probe.h"
+#include "chips/cpu/program.h"
+
+namespace busbar {
+
+namespace cpu {
+
+namespace {
+
+// Pages of the system, zero until touched. Large ones ask for huge pages: weights and caches are read end to end.
+class HostBuffer : public Buffer {
+  public:
+    HostBuffer(uint64_t bytes, uint64_t& total) : bytes_(bytes), total_(total) {
+        if (bytes_ > 0) {
+            data_ = mmap(nullptr, bytes_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+            if (data_ == MAP_FAILED)
+                throw does_not_fit("[cpu] expected {} bytes of memory, the system refused: {}", with_commas(bytes_),
+                                   std::strerror(errno));
+            if (bytes_ >= 8u << 20) madvise(data_, bytes_, MADV_HUGEPAGE);
+        }
+        total_ += bytes_;
+    }
+    ~HostBuffer() override {
+        if (bytes_ > 0) munmap(data_, bytes_);
+        total_ -= bytes_;
+    }
+    HostBuffer(const HostBuffer&) = delete;
+    HostBuffer& operator=(const HostBuffer&) = delete;
+    uint64_t bytes() const override { return bytes_; }
+    void* host() override { return bytes_ > 0 ? data_ : empty_; }
+
+  private:
+    uint64_t bytes_;
+    uint64_t& total_;
+    void* data_ = nullptr;
+    alignas(64) std::byte empty_[1] = {};
+};
+
+std::byte* inside(const Buffer& buffer, uint64_t offset, uint64_t bytes) {
+    BUSBAR_CHECK(offset <= buffer.bytes() && bytes <= buffer.bytes() - offset, "a copy past the end of a buffer");
+    return static_cast<std::byte*>(const_cast<Buffer&>(buffer).host()) + offset;
+}
+
+class CpuDevice : public Device {
+  public:
+    CpuDevice(int threads, const InstructionSet& isa)
+        : kernels_(*isa.kernels), pool_(threads), memory_(available_memory()) {
+        profile_.chip = "cpu";
+        profile_.detail = fmt::format("{}, {} thread{}", isa.words, pool_.threads(), pool_.threads() == 1 ? "" : "s");
+        profile_.maker = processor_name();
+        profile_.driver = fmt::format("kernels {}", kernels_.name);
+        profile_.cache_elements = {Element::f32, Element::f16, Element::bf16};
+        profile_.host_memory = true;
+        profile_.threads = pool_.threads();
+        profile_.memory_bytes = {static_cast<double>(memory_), Figure::Origin::driver};
+        // Guesses for predictions until measure_roofs(): what a thread of a server reads, two units at 2.5 GHz.
+        profile_.read_bytes_per_s = {12e9 * pool_.threads(), Figure::Origin::unknown};
+        const double lanes = std::string_view(kernels_.name) == "avx512" ? 16
+                             : std::string_view(kernels_.name) == "avx2" ? 8
+                                                                         : 2;
+        profile_.flops_per_s = {2.5e9 * 4 * lanes * pool_.threads(), Figure::Origin::unknown};
+        profile_.step_overhead_s = pool_.threads() == 1 ? 5e-8 : 5e-7;
+        PackedForm form;
+        form.name = "as_stored";
+        form.encodings.assign(encodings().begin(), encodings().end());
+        form.in_place = true;
+        form.preference = 1;
+        form.reason = "read in place from the mapping: no load time, no second copy";
+        profile_.forms.push_back(std::move(form));
+        add_rows();
+    }
+
+    const Profile& profile() const override { return profile_; }
+
+    std::unique_ptr<Buffer> allocate(uint64_t bytes) override {
+        // Pages come when they are touched, so the sum of what was promised counts, not what the system has left just
+        // now.
+        if (const uint64_t left = memory_ > promised_ ? memory_ - promised_ : 0; bytes > left)
+            throw does_not_fit("[cpu] expected {} bytes of memory, {} of {} are free", with_commas(bytes),
+                               with_commas(left), with_commas(memory_));
+        return std::make_unique<HostBuffer>(bytes, promised_);
+    }
+    void write(Buffer& to, uint64_t offset, Bytes data) override {
+        if (!data.empty()) std::memcpy(inside(to, offset, data.size()), data.data(), data.size());
+    }
+    void read(const Buffer& from, uint64_t offset, std::span<std::byte> out) override {
+        if (!out.empty()) std::memcpy(out.data(), inside(from, offset, out.size()), out.size());
+    }
+    void copy(Buffer& to, uint64_t to_offset, const Buffer& from, uint64_t from_offset, uint64_t bytes) override {
+        if (bytes > 0) std::memmove(inside(to, to_offset, bytes), inside(from, from_offset, bytes), bytes);
+    }
+
+    std::unique_ptr<PackedWeight> pack(std::shared_ptr<const StoredTensor> tensor, const PackedForm& form) override {
+        BUSBAR_CHECK(form.name == "as_stored", "a form that this chip does not offer: " + form.name);
+        const StoredTensor& t = *tensor;
+        if (t.width() % t.encoding->block != 0)
+            throw bad_input(t.name, "[cpu] expected rows of whole blocks of {} in {}, got a width of {}",
+                            t.encoding->block, t.encoding->name, t.width());
+        const uint64_t expected =
+            t.width() == 0 ? 0 : t.encoding->row_bytes(t.width()) * static_cast<uint64_t>(t.count() / t.width());
+        if (t.bytes.size() < expected)
+            throw bad_input(t.name, "[cpu] expected {} bytes of weights, got {}", with_commas(expected),
+                            with_commas(t.bytes.size()));
+        return std::make_unique<Weight>(std::move(tensor));
+    }
+
+    uint64_t page_bytes(const ValueType& state, Element element) const override {
+        return static_cast<uint64_t>(page_elements({state.shape[0].n, state.shape[1].n})) * bytes_of(element);
+    }
+
+    std::unique_ptr<Program> prepare(std::vector<ProgramStep> steps, const StepLayout& layout) override {
+        return make_program(std::move(steps), layout, kernels_, pool_);
+    }
+
+    void measure();
+
+  private:
+    void add_rows() {
+        for (size_t i = 0; i < offers().size(); ++i) {
+            const Offer& offer = offers()[i];
+            KernelRow row;
+            row.op = offer.op;
+            row.rounding.transcendental_ulp = offer.transcendental_ulp;
+            row.share_of_peak = offer.share_of_peak;
+            row.index = static_cast<int>(i);
+            if (offer.values) {
+                row.name = fmt::format("cpu.{}.f32", offer.op->name);
+                profile_.rows.push_back(row);
+            }
+            if (offer.weights) {
+                row.name = fmt::format("cpu.{}.as_stored", offer.op->name);
+                row.form = "as_stored";
+                profile_.rows.push_back(row);
+            }
+        }
+    }
+
+    const Kernels& kernels_;
+    ThreadPool pool_;
+    uint64_t memory_, promised_ = 0;
+    Profile profile_;
+};
+
+// The best of as many rounds as fit in a tenth of a second: what disturbs a round only makes it slower.
+template <typename Round>
+double best_rate(Round round) {
+    using Clock = std::chrono::steady_clock;
+    const auto stop = Clock::now() + std::chrono::milliseconds(100);
+    double best = 0;
+    do {
+        const auto start = Clock::now();
+        const double done = round();
+        best = std::max(best, done / std::chrono::duration<double>(Clock::now() - start).count());
+    } while (Clock::now() < stop);
+    return best;
+}
+
+void CpuDevice::measure() {
+    const uint64_t share =
+        round_up(std::clamp<uint64_t>(4 * last_cache_bytes(), 64u << 20, 1u << 30) / pool_.threads(), 4096);
+    const auto buffer = allocate(share * pool_.threads());
+    auto* data = static_cast<std::byte*>(buffer->host());
+    pool_.run([&](int thread) {
+        std::memset(data + thread * share, 1, share);
+    });  // untouched pages would all be one page of zeros
+    std::atomic<double> sink{0};
+    double best = 0;
+    for (const bool prefetch : {false, true})
+        best = std::max(best, best_rate([&] {
+                            pool_.run([&](int thread) {
+                                sink.store(kernels_.read(data + thread * share, share, prefetch),
+                                           std::memory_order_relaxed);
+                            });
+                            return static_cast<double>(share * pool_.threads());
+                        }));
+    profile_.read_bytes_per_s = {best, Figure::Origin::measured};
+    profile_.flops_per_s = {best_rate([&] {
+                                std::atomic<double> flops{0};
+                                pool_.run([&](int) {
+                                    float numbers[2] = {0.5f, 0.25f};
+                                    const double done = kernels_.multiply_add(200000, numbers);
+                                    double before = flops.load();
+                                    while (!flops.compare_exchange_weak(before, before + done)) {
+                                    }
+                                    sink.store(numbers[0], std::memory_order_relaxed);
+                                });
+                                return flops.load();
+                            }),
+                            Figure::Origin::measured};
+}
+
+}  // namespace
+
+}  // namespace cpu
+
+std::unique_ptr<Device> make_cpu(int threads, std::string_view force_isa) {
+    const auto& sets = cpu::instruction_sets();
+    const cpu::InstructionSet* chosen = nullptr;
+    for (const cpu::InstructionSet& set : sets)
+        if (set.usable && (force_isa.empty() || force_isa == set.kernels->name)) chosen = &set;
+    if (chosen == nullptr)
+        throw usage_error("[cpu] expected an instruction set of this processor ({}), got {}",
+                          fmt::join(usable_cpu_isas(), ", "), quote(force_isa));
+    return std::make_unique<cpu::CpuDevice>(threads, *chosen);
+}
+
+std::vector<std::string> usable_cpu_isas() {
+    std::vector<std::string> words;
+    for (const cpu::InstructionSet& set : cpu::instruction_sets())
+        if (set.usable) words.emplace_back(set.kernels->name);
+    return words;
+}
+
+void measure_roofs(Device& device) {
+    auto* cpu = dynamic_cast<cpu::CpuDevice*>(&device);
+    BUSBAR_CHECK(cpu != nullptr, "measure_roofs of another chip");
+    cpu->measure();
+}
+
+}  // namespace busbar

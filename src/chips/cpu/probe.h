@@ -1,0 +1,26 @@
+#pragma once
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "chips/cpu/kernels.h"
+
+namespace busbar::cpu {
+
+/// One instruction set that this build has kernels for.
+struct InstructionSet {
+    const Kernels* kernels;
+    std::string_view words;  ///< for people: "avx2+fma+f16c"
+    bool usable;             ///< by this processor and its operating system
+};
+/// From plain to wide; the last usable one is the choice.
+const std::vector<InstructionSet>& instruction_sets();
+
+/// "AMD EPYC", as the processor says itself; "unknown" if it does not.
+std::string processor_name();
+/// Memory that this process may still take: the system's estimate, cut by the cgroup's limit.
+uint64_t available_memory();
+/// The last level of cache, 32 MiB if the system does not say.
+uint64_t last_cache_bytes();
+
+}  // namespace busbar::cpu
