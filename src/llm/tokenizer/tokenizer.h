@@ -12,8 +12,8 @@ namespace busbar {
 
 using TokenId = int32_t;
 
-/// A stretch of text for encoding. `trusted` text comes from a chat template (or --raw): special tokens written in it become their
-/// ids. Untrusted text comes from a user: "<|im_end|>" in it is spelled out with ordinary pieces.
+/// A stretch of text for encoding. `trusted` text comes from a chat template (or --raw): special tokens written in it
+/// become their ids. Untrusted text comes from a user: "<|im_end|>" in it is spelled out with ordinary pieces.
 struct TextSpan {
     std::string_view text;
     bool trusted = true;
@@ -24,7 +24,8 @@ struct TextSpan {
 /// Unigram, WordPiece and unknown pre-tokenizers are refused by name.
 class Tokenizer {
   public:
-    /// From GGUF metadata (tokenizer.ggml.*). Throws Error{bad_input}: unknown model or `pre`, missing `pre`, wrong table sizes.
+    /// From GGUF metadata (tokenizer.ggml.*). Throws Error{bad_input}: unknown model or `pre`, missing `pre`, wrong
+    /// table sizes.
     static std::unique_ptr<Tokenizer> from_gguf(const gguf::File& file);
     /// From a folder's tokenizer.json (+ tokenizer_config.json if present). Throws Error{bad_input} naming the file.
     static std::unique_ptr<Tokenizer> from_folder(const std::string& folder);
@@ -36,7 +37,9 @@ class Tokenizer {
     /// Invalid UTF-8 is Error{bad_input} with the offset. `add_special` adds begin/end tokens as the model's files say;
     /// a begin token is not added twice when the text already starts with it.
     virtual std::vector<TokenId> encode(const std::vector<TextSpan>& spans, bool add_special) const = 0;
-    std::vector<TokenId> encode(std::string_view text, bool add_special) const { return encode({{text, true}}, add_special); }
+    std::vector<TokenId> encode(std::string_view text, bool add_special) const {
+        return encode({{text, true}}, add_special);
+    }
 
     /// Bytes of the ids, not necessarily valid UTF-8. Special tokens print as nothing unless `show_special`.
     virtual std::string decode(const std::vector<TokenId>& ids, bool show_special) const = 0;
@@ -53,7 +56,8 @@ class Tokenizer {
     virtual const std::vector<TokenId>& end_ids() const = 0;
     /// Text of the named special tokens for templates: bos_token, eos_token, unk_token, pad_token ... ("" if absent).
     virtual std::string special_text(std::string_view name) const = 0;
-    /// The chat template that the model ships, "" if none (GGUF: tokenizer.chat_template; folder: chat_template.jinja or tokenizer_config.json).
+    /// The chat template that the model ships, "" if none (GGUF: tokenizer.chat_template; folder: chat_template.jinja
+    /// or tokenizer_config.json).
     virtual const std::string& chat_template() const = 0;
 };
 
