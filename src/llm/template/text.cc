@@ -6,8 +6,8 @@ namespace busbar::jinja {
 
 size_t Text::run_of(size_t position) const {
     if (runs_.size() == 1) return 0;
-    const auto after = std::upper_bound(runs_.begin(), runs_.end(), position,
-                                        [](size_t p, const Run& run) { return p < run.end; });
+    const auto after =
+        std::upper_bound(runs_.begin(), runs_.end(), position, [](size_t p, const Run& run) { return p < run.end; });
     return after - runs_.begin();
 }
 

@@ -9,8 +9,8 @@
 
 namespace busbar::jinja {
 
-/// A string whose every byte knows whether it came from the template (trusted) or from a variable. Runs of equal trust are
-/// kept merged, so a text of one origin costs one run.
+/// A string whose every byte knows whether it came from the template (trusted) or from a variable. Runs of equal trust
+/// are kept merged, so a text of one origin costs one run.
 class Text {
   public:
     Text() = default;

@@ -11,7 +11,9 @@ namespace busbar::jinja {
 
 namespace {
 
-utf8proc_category_t category(uint32_t c) { return utf8proc_category(static_cast<utf8proc_int32_t>(c)); }
+utf8proc_category_t category(uint32_t c) {
+    return utf8proc_category(static_cast<utf8proc_int32_t>(c));
+}
 
 // Mappings of one code point to several, which the simple tables of utf8proc lack (Unicode's SpecialCasing.txt,
 // unconditional rows; the Greek rows with iota are computed below).
@@ -88,7 +90,9 @@ void append_all(std::string& out, const std::array<uint32_t, 3>& code_points) {
 }
 
 // 1F80..1FAF: Greek letters with iota below, in blocks of 8 small and 8 title letters over a block without the iota.
-bool has_iota(uint32_t c) { return c >= 0x1F80 && c <= 0x1FAF; }
+bool has_iota(uint32_t c) {
+    return c >= 0x1F80 && c <= 0x1FAF;
+}
 
 bool is_case_ignorable(uint32_t c) {
     switch (category(c)) {
@@ -96,15 +100,19 @@ bool is_case_ignorable(uint32_t c) {
         case UTF8PROC_CATEGORY_ME:
         case UTF8PROC_CATEGORY_CF:
         case UTF8PROC_CATEGORY_LM:
-        case UTF8PROC_CATEGORY_SK: return true;
-        default: break;
+        case UTF8PROC_CATEGORY_SK:
+            return true;
+        default:
+            break;
     }
-    static constexpr uint32_t others[] = {'\'', '.', ':', 0xB7, 0x387, 0x55F, 0x5F4, 0x2018, 0x2019, 0x2024, 0x2027,
-                                          0xFE13, 0xFE52, 0xFE55, 0xFF07, 0xFF0E, 0xFF1A};
+    static constexpr uint32_t others[] = {'\'',   '.',    ':',    0xB7,   0x387,  0x55F,  0x5F4,  0x2018, 0x2019,
+                                          0x2024, 0x2027, 0xFE13, 0xFE52, 0xFE55, 0xFF07, 0xFF0E, 0xFF1A};
     return std::binary_search(std::begin(others), std::end(others), c);
 }
 
-bool is_cased(uint32_t c) { return is_lower(c) || is_upper(c) || is_title(c); }
+bool is_cased(uint32_t c) {
+    return is_lower(c) || is_upper(c) || is_title(c);
+}
 
 }  // namespace
 
@@ -125,8 +133,10 @@ bool is_alpha(uint32_t c) {
         case UTF8PROC_CATEGORY_LL:
         case UTF8PROC_CATEGORY_LT:
         case UTF8PROC_CATEGORY_LM:
-        case UTF8PROC_CATEGORY_LO: return true;
-        default: return false;
+        case UTF8PROC_CATEGORY_LO:
+            return true;
+        default:
+            return false;
     }
 }
 
@@ -147,8 +157,8 @@ bool is_numeric(uint32_t c) {
     if (c < 0x80) return false;
     const auto k = category(c);
     if (k == UTF8PROC_CATEGORY_NL || k == UTF8PROC_CATEGORY_NO) return true;
-    static constexpr uint32_t ideographs[] = {0x3007, 0x4E00, 0x4E03, 0x4E07, 0x4E09, 0x4E5D, 0x4E8C, 0x4E94, 0x516B,
-                                              0x516D, 0x5341, 0x5343, 0x56DB, 0x767E, 0x842C, 0x96F6};
+    static constexpr uint32_t ideographs[] = {0x3007, 0x4E00, 0x4E03, 0x4E07, 0x4E09, 0x4E5D, 0x4E8C, 0x4E94,
+                                              0x516B, 0x516D, 0x5341, 0x5343, 0x56DB, 0x767E, 0x842C, 0x96F6};
     return std::binary_search(std::begin(ideographs), std::end(ideographs), c);
 }
 
@@ -162,8 +172,10 @@ bool is_printable(uint32_t c) {
         case UTF8PROC_CATEGORY_CN:
         case UTF8PROC_CATEGORY_ZL:
         case UTF8PROC_CATEGORY_ZP:
-        case UTF8PROC_CATEGORY_ZS: return false;
-        default: return true;
+        case UTF8PROC_CATEGORY_ZS:
+            return false;
+        default:
+            return true;
     }
 }
 
@@ -178,7 +190,9 @@ bool is_upper(uint32_t c) {
     return category(c) == UTF8PROC_CATEGORY_LU || (c >= 0x2160 && c <= 0x216F) || (c >= 0x24B6 && c <= 0x24CF);
 }
 
-bool is_title(uint32_t c) { return c >= 0x80 && category(c) == UTF8PROC_CATEGORY_LT; }
+bool is_title(uint32_t c) {
+    return c >= 0x80 && category(c) == UTF8PROC_CATEGORY_LT;
+}
 
 int decimal_value(uint32_t c) {
     if (c < 0x80) return c >= '0' && c <= '9' ? static_cast<int>(c - '0') : -1;

@@ -9,8 +9,8 @@ namespace busbar::jinja {
 bool is_space(uint32_t c);
 bool is_line_break(uint32_t c);
 bool is_alpha(uint32_t c);
-bool is_decimal(uint32_t c);   ///< Nd: what int() reads
-bool is_digit(uint32_t c);     ///< decimals and superscripts
+bool is_decimal(uint32_t c);  ///< Nd: what int() reads
+bool is_digit(uint32_t c);    ///< decimals and superscripts
 bool is_numeric(uint32_t c);
 bool is_printable(uint32_t c);
 bool is_lower(uint32_t c);

@@ -34,23 +34,40 @@ bool equal_ranges(const Range& a, const Range& b) {
 
 std::string_view type_name(const Value& value) {
     switch (value.kind()) {
-        case Kind::undefined: return "Undefined";
-        case Kind::none: return "NoneType";
-        case Kind::boolean: return "bool";
-        case Kind::integer: return "int";
-        case Kind::real: return "float";
-        case Kind::string: return value.is_markup() ? "Markup" : "str";
-        case Kind::list: return "list";
-        case Kind::tuple: return "tuple";
-        case Kind::dict: return "dict";
-        case Kind::view: return value.as<List>().name;
-        case Kind::range: return "range";
-        case Kind::iterator: return "generator";
-        case Kind::space: return "Namespace";
-        case Kind::loop: return "LoopContext";
-        case Kind::function: return "function";
-        case Kind::cycler: return "Cycler";
-        case Kind::joiner: return "Joiner";
+        case Kind::undefined:
+            return "Undefined";
+        case Kind::none:
+            return "NoneType";
+        case Kind::boolean:
+            return "bool";
+        case Kind::integer:
+            return "int";
+        case Kind::real:
+            return "float";
+        case Kind::string:
+            return value.is_markup() ? "Markup" : "str";
+        case Kind::list:
+            return "list";
+        case Kind::tuple:
+            return "tuple";
+        case Kind::dict:
+            return "dict";
+        case Kind::view:
+            return value.as<List>().name;
+        case Kind::range:
+            return "range";
+        case Kind::iterator:
+            return "generator";
+        case Kind::space:
+            return "Namespace";
+        case Kind::loop:
+            return "LoopContext";
+        case Kind::function:
+            return "function";
+        case Kind::cycler:
+            return "Cycler";
+        case Kind::joiner:
+            return "Joiner";
     }
     return "object";
 }
@@ -58,17 +75,25 @@ std::string_view type_name(const Value& value) {
 bool truthy(const Value& value) {
     switch (value.kind()) {
         case Kind::undefined:
-        case Kind::none: return false;
+        case Kind::none:
+            return false;
         case Kind::boolean:
-        case Kind::integer: return value.as_integer() != 0;
-        case Kind::real: return value.as_real() != 0;
-        case Kind::string: return !value.text().empty();
+        case Kind::integer:
+            return value.as_integer() != 0;
+        case Kind::real:
+            return value.as_real() != 0;
+        case Kind::string:
+            return !value.text().empty();
         case Kind::list:
         case Kind::tuple:
-        case Kind::view: return !value.as<List>().items.empty();
-        case Kind::dict: return !value.as<Dict>().entries.empty();
-        case Kind::range: return value.as<Range>().count != 0;
-        default: return true;
+        case Kind::view:
+            return !value.as<List>().items.empty();
+        case Kind::dict:
+            return !value.as<Dict>().entries.empty();
+        case Kind::range:
+            return value.as<Range>().count != 0;
+        default:
+            return true;
     }
 }
 
@@ -106,13 +131,19 @@ bool equal(const Value& a, const Value& b) {
     if (a.object() == b.object() && a.object()) return true;
     switch (a.kind()) {
         case Kind::undefined:
-        case Kind::none: return true;
-        case Kind::string: return a.bytes() == b.bytes();
+        case Kind::none:
+            return true;
+        case Kind::string:
+            return a.bytes() == b.bytes();
         case Kind::list:
-        case Kind::tuple: return equal_items(a.as<List>().items, b.as<List>().items);
-        case Kind::dict: return equal_dicts(a.as<Dict>(), b.as<Dict>());
-        case Kind::range: return equal_ranges(a.as<Range>(), b.as<Range>());
-        default: return false;
+        case Kind::tuple:
+            return equal_items(a.as<List>().items, b.as<List>().items);
+        case Kind::dict:
+            return equal_dicts(a.as<Dict>(), b.as<Dict>());
+        case Kind::range:
+            return equal_ranges(a.as<Range>(), b.as<Range>());
+        default:
+            return false;
     }
 }
 
@@ -125,8 +156,12 @@ bool hash_of(const Value& value, size_t& hash) {
             hash = std::hash<double>{}(static_cast<double>(i));
             return true;
         }
-        case Kind::real: hash = std::hash<double>{}(value.as_real()); return true;
-        case Kind::string: hash = std::hash<std::string>{}(value.bytes()); return true;
+        case Kind::real:
+            hash = std::hash<double>{}(value.as_real());
+            return true;
+        case Kind::string:
+            hash = std::hash<std::string>{}(value.bytes());
+            return true;
         case Kind::tuple: {
             hash = 0x9E3779B97F4A7C15u;
             for (const Value& item : value.as<List>().items) {
@@ -138,10 +173,15 @@ bool hash_of(const Value& value, size_t& hash) {
         }
         case Kind::list:
         case Kind::dict:
-        case Kind::view: return false;
+        case Kind::view:
+            return false;
         case Kind::undefined:
-        case Kind::none: hash = static_cast<size_t>(value.kind()); return true;
-        default: hash = std::hash<const void*>{}(value.object()); return true;
+        case Kind::none:
+            hash = static_cast<size_t>(value.kind());
+            return true;
+        default:
+            hash = std::hash<const void*>{}(value.object());
+            return true;
     }
 }
 

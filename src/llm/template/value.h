@@ -25,7 +25,7 @@ enum class Kind : uint8_t {
     list,
     tuple,
     dict,
-    view,      ///< what dict.items(), keys() and values() give: can be counted and walked, not subscripted
+    view,  ///< what dict.items(), keys() and values() give: can be counted and walked, not subscripted
     range,
     iterator,  ///< a generator: walked once
     space,     ///< namespace(...)
@@ -49,7 +49,11 @@ struct Object {
     }
     Budget* budget = nullptr;  ///< null for objects of the program and of the variables
     size_t counted = 0;
-    int nesting = 0;           ///< containers within containers; bounded, so that no walk or destructor runs out of stack
+    /// Containers within containers; bounded, so that no walk and no destructor runs out of stack.
+    int nesting = 0;
+    /// Values that a walk of the whole meets, shared ones as often as they are met; bounded, because ten lists that
+    /// each hold the one before twice are a walk of a thousand.
+    uint64_t weight = 1;
 };
 
 struct String : Object {
@@ -104,13 +108,16 @@ class Value {
     Object* object() const { return object_.get(); }
     const std::shared_ptr<Object>& shared() const { return object_; }
     template <typename T>
-    T& as() const { return static_cast<T&>(*object_); }
+    T& as() const {
+        return static_cast<T&>(*object_);
+    }
 
     const String& string() const { return as<String>(); }
     const Text& text() const { return as<String>().text; }
     const std::string& bytes() const { return text().bytes(); }
     bool is_markup() const { return is_string() && string().markup; }
     int nesting() const { return object_ ? object_->nesting : 0; }
+    uint64_t weight() const { return object_ ? object_->weight : 1; }
 
   private:
     Kind kind_ = Kind::undefined;
@@ -129,7 +136,7 @@ struct Reason : Object {
 
 struct List : Object {  // of lists, tuples and views
     std::vector<Value> items;
-    std::string name;   ///< of a view: dict_items, dict_keys, dict_values
+    std::string name;  ///< of a view: dict_items, dict_keys, dict_values
 };
 
 /// A dictionary in order of insertion.
