@@ -1,11 +1,11 @@
 // The only file that names all chips. Roles are data here; tools and tests ask by role.
 #include "chips/registry.h"
 
-#include "chips/reference/reference.h"
-#if __has_include("chips/cpu/cpu.h")
+#include <algorithm>
+
+#include "base/error.h"
 #include "chips/cpu/cpu.h"
-#define BUSBAR_HAS_CPU 1
-#endif
+#include "chips/reference/reference.h"
 
 namespace busbar {
 
@@ -19,17 +19,38 @@ std::string listed(const auto& words) {
 
 std::unique_ptr<Device> open_reference(const ChipOptions& options) {
     if (!options.isa.empty())
-        throw usage_error("[chips] expected no instruction set for the reference, got {}", quoted(options.isa));
+        throw usage_error("[chips] expected no instruction set for the reference, got {}", quote(options.isa));
     return make_reference();
+}
+
+std::unique_ptr<Device> open_cpu(const ChipOptions& options) {
+    if (options.isa.empty()) return make_cpu(options.threads);
+    const std::vector<std::string> usable = usable_cpu_isas();
+    if (std::find(usable.begin(), usable.end(), options.isa) == usable.end())
+        throw usage_error("[chips] expected an instruction set of this machine ({}), got {}", listed(usable),
+                          quote(options.isa));
+    return make_cpu(options.threads, options.isa);
+}
+
+std::vector<std::string> cpu_isas() {
+    std::vector<std::string> isas = usable_cpu_isas();
+    std::reverse(isas.begin(), isas.end());
+    return isas;
+}
+
+std::vector<std::string> no_isas() {
+    return {""};
 }
 
 }  // namespace
 
 const std::vector<ChipSpec>& chip_table() {
     static const std::vector<ChipSpec> table = {
+        {"cpu", ChipRole::fallback, "SIMD kernels on all cores, compiled per instruction set and picked at start",
+         cpu_isas, open_cpu},
         {"reference", ChipRole::oracle,
-         "every op in plain loops and double precision: slow, obvious, what others are compared with",
-         [] { return std::vector<std::string>{""}; }, open_reference},
+         "every op in plain loops and double precision: slow, obvious, what others are compared with", no_isas,
+         open_reference},
     };
     return table;
 }
@@ -43,7 +64,7 @@ std::vector<std::string_view> known_chips() {
 std::unique_ptr<Device> open_chip(std::string_view word, const ChipOptions& options) {
     for (const ChipSpec& chip : chip_table())
         if (chip.word == word) return chip.open(options);
-    throw usage_error("[chips] expected one of {}, got {}", listed(known_chips()), quoted(word));
+    throw usage_error("[chips] expected one of {}, got {}", listed(known_chips()), quote(word));
 }
 
 static std::string_view word_of(ChipRole role) {

@@ -10,11 +10,10 @@ namespace {
 
 void load(const Call& call, const Operand& from, Array& to) {
     if (!to.extents.empty()) to.extents[0] = call.leading(from);
-    const int64_t n = call.count(from), width = from.extents.empty() ? 1 : from.extents.back();
     if (from.type.kind == Kind::index) {
-        std::copy_n(call.indices(from), n, to.data.data());
+        std::copy_n(call.indices(from), call.count(from), to.data.data());
     } else {
-        for (int64_t r = 0; r * width < n; ++r) std::copy_n(call.row(from, r), width, to.data.data() + r * width);
+        std::copy_n(call.reals(from), call.count(from), to.data.data());
     }
 }
 

@@ -33,7 +33,7 @@ struct Call {
     int64_t count(const Operand& o) const { return o.extents.empty() ? 1 : rows(o) * o.extents.back(); }
     double* reals(const Operand& o) const;
     const int32_t* indices(const Operand& o) const;
-    /// Row r of a matrix (or the whole of a vector, r = 0): of a weight decoded into `scratch`, of values in place.
+    /// Row r of a matrix: of a weight decoded into `scratch`, of values in place.
     const double* row(const Operand& matrix, int64_t r) const;
     /// Where a state (input 0, 1 ...) keeps a position of a sequence: heads x width numbers. nullptr if it has no page.
     double* slot(const Operand& state, const Operand& block_table, int64_t sequence, int64_t position) const;

@@ -128,10 +128,11 @@ class Reference : public Device {
         form.in_place = true;
         form.reason = "the file's own blocks, decoded by their definition";
         profile_.forms = {form};
-        // Every op takes a weight or values alike. Where it takes no weight, its row for one is never asked for.
+        // Products and gathers read weights as stored; a norm's weight or a bias is decoded at load, as values.
         for (const OpRow* op : op_table()) {
             if (!kernel_of(op)) continue;
             for (const char* form_name : {"", "as_stored"}) {
+                if (*form_name && op != &op_matmul && op != &op_multi_matmul && op != &op_gather_rows) continue;
                 KernelRow row;
                 row.name = fmt::format("reference.{}{}{}", op->name, *form_name ? "." : "", form_name);
                 row.op = op;

@@ -13,7 +13,7 @@ void norm_row(const double* x, const double* weight, double epsilon, int64_t wid
 
 void rms_norm(const Call& call) {
     const int64_t width = call.in(0).extents.back();
-    const double *x = call.reals(call.in(0)), *weight = call.row(call.in(1), 0);
+    const double *x = call.reals(call.in(0)), *weight = call.reals(call.in(1));
     double* y = call.reals(call.out(0));
     for (int64_t r = 0; r < call.rows(call.in(0)); ++r)
         norm_row(x + r * width, weight, call.step.attributes.real("epsilon"), width, y + r * width);
