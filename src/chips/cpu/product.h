@@ -35,4 +35,12 @@ struct ProductKernels {
     size_t (*scratch_floats)(int64_t width);
 };
 
+/// By instruction set; nullptr where this build's architecture has no such set. The caller asks the processor first.
+const ProductKernels* product_kernels_portable();
+const ProductKernels* product_kernels_avx2();
+const ProductKernels* product_kernels_avx512();
+
+/// A weight came with an encoding that has no decoder in kernels/: a broken invariant, since all of them have one.
+[[noreturn]] void product_lacks(const Encoding& encoding);
+
 }  // namespace busbar::cpu

@@ -1,0 +1,37 @@
+// The matrix products of one instruction set.
+#include "chips/cpu/product.h"
+
+#include "chips/cpu/kernels/panel.h"
+
+namespace busbar::cpu::BUSBAR_ISA {
+
+static void vector(const Product& p) {
+    if (p.rows == 1)
+        format_of(*p.encoding).vector_product(p);
+    else
+        multiply_panels(p, 4);
+}
+
+static void panel(const Product& p) {
+    multiply_panels(p, panel_rows);
+}
+
+static void decode_row(const Encoding& encoding, const std::byte* row, int64_t width, float* out) {
+    format_of(encoding).decode_row((const uint8_t*)row, width, out);
+}
+
+static size_t scratch_floats(int64_t) {
+    return panel_floats + sum_floats;
+}
+
+extern const ProductKernels product_kernels;
+const ProductKernels product_kernels = {vector, panel, decode_row, scratch_floats};
+
+}  // namespace busbar::cpu::BUSBAR_ISA
+
+#define BUSBAR_JOIN_WORDS(a, b) a##b
+#define BUSBAR_JOIN(a, b) BUSBAR_JOIN_WORDS(a, b)
+
+const busbar::cpu::ProductKernels* busbar::cpu::BUSBAR_JOIN(product_kernels_, BUSBAR_ISA)() {
+    return &BUSBAR_ISA::product_kernels;
+}

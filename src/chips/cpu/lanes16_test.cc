@@ -1,0 +1,13 @@
+// The products with sixteen lanes in portable vectors: the logic of AVX-512 (six-row tiles, weights looked up in a
+// register) runs, slowly, on machines that lack it. Tested by product_test.cc.
+#include "chips/cpu/product.h"
+
+namespace busbar::cpu {
+const ProductKernels* product_kernels_lanes16();
+}
+
+#define BUSBAR_ISA lanes16
+#define BUSBAR_LANES 16
+#undef __AVX2__
+#undef __AVX512F__
+#include "chips/cpu/kernels/product.cc"
