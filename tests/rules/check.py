@@ -33,7 +33,7 @@ REGISTRY = ("src/chips/registry.cc", "src/chips/registry.h", "src/chips/registry
 # Every folder or file that reads a stranger's bytes, and the fuzz target that feeds it.
 PARSERS = {
     "src/import/gguf/": "gguf", "src/import/safetensors/": "safetensors", "src/import/json.": "json_config",
-    "src/import/config": "json_config", "src/llm/tokenizer/": "tokenizer", "src/llm/template/": "template",
+    "src/import/config": "json_config", "src/llm/tokenizer/": "tokenizer_json", "src/llm/template/": "template",
 }
 NO_PARSERS = ("src/import/arch/",)  # these see fields that a reader has checked
 
