@@ -1,6 +1,9 @@
 #pragma once
 #include <gtest/gtest.h>
 
+// GCC 12 takes the end of a list of Shapes for a use after free.
+#pragma GCC diagnostic ignored "-Wuse-after-free"
+
 #include <random>
 
 #include "chips/cpu/cpu.h"
@@ -169,5 +172,50 @@ inline uint64_t fresh_seed() {
     static_cast<void>(printed);
     return seed;
 }
+
+using Inputs = std::vector<Bench::In>;
+
+/// Tests of ops, once per instruction set that this processor can run.
+class CpuOps : public testing::TestWithParam<std::string> {
+  protected:
+    std::unique_ptr<Device> device = make_cpu(2, GetParam());
+    std::mt19937_64 random{fresh_seed()};
+    Array normal(std::vector<int64_t> extents, double spread = 1) {
+        Array a{extents, std::vector<double>(count_of(extents))};
+        std::normal_distribution<double> d(0, spread);
+        for (double& x : a.data) x = static_cast<float>(d(random));
+        return a;
+    }
+    // Numbers of all sizes, with the odd ones among them.
+    Array wild(std::vector<int64_t> extents) {
+        Array a = normal(std::move(extents));
+        const double odd[] = {0.0, -0.0, INFINITY, -INFINITY, NAN, 1e-40, -1e-45, 3e38, -3e38, 1e-38};
+        for (double& x : a.data) {
+            const auto pick = random() % 40;
+            x = pick < std::size(odd)
+                    ? static_cast<double>(static_cast<float>(odd[pick]))
+                    : static_cast<double>(static_cast<float>(std::ldexp(x, static_cast<int>(random() % 60) - 30)));
+        }
+        return a;
+    }
+    void compare(const Array& got, const Array& want, double limit, int64_t active = -1) {
+        ASSERT_EQ(got.data.size(), want.data.size());
+        const int64_t n = active < 0 ? want.count() : active;
+        for (int64_t i = 0; i < n; ++i)
+            ASSERT_LE(ulps(got.data[i], want.data[i]), limit)
+                << "at " << i << ": got " << got.data[i] << ", want " << want.data[i];
+    }
+};
+
+inline ValueType reals(std::initializer_list<Dim> dims) {
+    return {Kind::real, Shape(dims)};
+}
+inline ValueType index(std::initializer_list<Dim> dims) {
+    return {Kind::index, Shape(dims)};
+}
+
+#define BUSBAR_EACH_ISA(suite)                                                 \
+    INSTANTIATE_TEST_SUITE_P(Isa, suite, testing::ValuesIn(usable_cpu_isas()), \
+                             [](const auto& info) { return info.param; })
 
 }  // namespace busbar::cpu

@@ -34,12 +34,14 @@ void one(const float* x, float* y, int64_t n, F f) {
 // x / (1 + e^-x). For x < 0 both sides are multiplied by e^x, and its power of two comes last: the result is then good
 // down to the smallest numbers, where e^-x alone would be infinite.
 Floats silu_of(Floats x) {
-    const Floats minus = x < 0.0f ? x : -x;
-    const ExpParts e = exp_parts(minus);
-    const Floats one = splat(1), below = 1.0f + e.p * e.s * e.t;
     const Ints negative = x < 0.0f;
-    const Floats q = (negative ? x * e.p : x) / below;
-    return q * (negative ? e.s : one) * (negative ? e.t : one);
+    const ExpParts e = exp_parts(negative ? x : -x);
+    const Floats one = splat(1), below = 1.0f + e.p * e.s * e.t;
+    // The parts end at e^-170, which times a huge x is not 0 yet. -infinity / infinity is NaN, as the definition has
+    // it.
+    const Floats limited = x < -200.0f ? splat(-200.0f) : x;
+    const Floats s = x == -__builtin_inff() ? splat(__builtin_nanf("")) : e.s;
+    return (negative ? limited * e.p : x) / below * (negative ? s : one) * (negative ? e.t : one);
 }
 
 }  // namespace

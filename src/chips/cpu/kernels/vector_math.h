@@ -90,7 +90,7 @@ struct ExpParts {
 };
 BUSBAR_INLINE ExpParts exp_parts(Floats x) {
     // Beyond these the result is infinite or 0 in any case. Comparisons are false on NaN, which so passes through.
-    const Floats high = splat(89.0f), low = splat(-105.0f);
+    const Floats high = splat(89.0f), low = splat(-170.0f);
     x = x > high ? high : x;
     x = x < low ? low : x;
     // Adding 1.5 * 2^23 rounds to a whole number and leaves it in the low bits.
