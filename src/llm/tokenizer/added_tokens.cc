@@ -110,7 +110,7 @@ std::vector<AddedTokenFinder::Part> AddedTokenFinder::find(std::string_view text
             for (size_t after = end; end < text.size() && is_white_space(utf8_next(text, after));) end = after;
         if (done < begin) part(-1, done, begin);
         part(token.id, begin, end);
-        pos = done = end;
+        done = end;  // the search goes on inside the white space that rstrip took, as the reference's does
     }
     if (done < text.size()) part(-1, done, text.size());
     return parts;

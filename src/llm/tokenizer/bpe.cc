@@ -16,9 +16,22 @@ constexpr uint32_t no_rank = UINT32_MAX;
 // shorter).
 constexpr size_t short_piece = 32;
 
+constexpr std::string_view space = "▁";  // SentencePiece's, U+2581
+
+// Where `text` next has a space after something else; its end if nowhere.
+size_t inner_space(std::string_view text) {
+    for (size_t at = 0; (at = text.find(space, at)) != std::string_view::npos; at += space.size())
+        if (at > 0 && !text.substr(0, at).ends_with(space)) return at;
+    return text.size();
+}
+
+bool has_inner_space(std::string_view text) {
+    return inner_space(text) < text.size();
+}
+
 }  // namespace
 
-MergeTable::MergeTable(size_t count) : slots_(std::bit_ceil(count * 2 + 16)) {}
+MergeTable::MergeTable(size_t count) : slots_(std::bit_ceil(count * 3 / 2 + 16)) {}
 
 void MergeTable::add(TokenId left, TokenId right, uint32_t rank, TokenId merged) {
     if ((used_ + 1) * 3 > slots_.size() * 2) {
@@ -38,6 +51,9 @@ void MergeTable::add(TokenId left, TokenId right, uint32_t rank, TokenId merged)
 Bpe::Bpe(const Vocabulary& vocabulary, MergeTable merges, Options options, const std::string& address)
     : vocabulary_(vocabulary), options_(std::move(options)), merges_(std::move(merges)) {
     prepare(address);
+    if (!cuts_at_spaces_) return;
+    merges_.each(
+        [&](TokenId result) { cuts_at_spaces_ = cuts_at_spaces_ && !has_inner_space(vocabulary_.piece(result)); });
 }
 
 Bpe::Bpe(const Vocabulary& vocabulary, const std::vector<float>& scores, std::vector<bool> mergeable, Options options,
@@ -54,6 +70,7 @@ Bpe::Bpe(const Vocabulary& vocabulary, const std::vector<float>& scores, std::ve
         ranks_[order[i]] = rank;
     }
     prepare(address);
+    for (const TokenId id : order) cuts_at_spaces_ = cuts_at_spaces_ && !has_inner_space(vocabulary_.piece(id));
 }
 
 void Bpe::prepare(const std::string& address) {
@@ -63,12 +80,18 @@ void Bpe::prepare(const std::string& address) {
         low_[cp] = vocabulary_.find(s);
     }
     for (int b = 0; b < 256; ++b) byte_ids_[b] = vocabulary_.find(fmt::format("<0x{:02X}>", b));
+    cuts_at_spaces_ = vocabulary_.find(space) >= 0 && !options_.ignore_merges && options_.subword_prefix.empty() &&
+                      options_.word_suffix.empty();
     if (!options_.unknown.empty()) {
         unknown_id_ = vocabulary_.find(options_.unknown);
         if (unknown_id_ < 0)
             throw bad_input(address, "[tokenizer] expected the unknown token {} in the vocabulary, it is not there",
                             quote(options_.unknown));
     }
+}
+
+size_t Bpe::cut(std::string_view text) const {
+    return cuts_at_spaces_ ? inner_space(text) : text.size();
 }
 
 void Bpe::forbid(std::vector<bool> ids) {

@@ -25,6 +25,11 @@ class MergeTable {
             if (slots_[i].left == left && slots_[i].right == right) return &slots_[i].merge;
         return nullptr;
     }
+    template <typename Visit>
+    void each(Visit visit) const {
+        for (const Slot& slot : slots_)
+            if (slot.merge.id >= 0) visit(slot.merge.id);
+    }
 
   private:
     struct Slot {
@@ -78,7 +83,10 @@ class Bpe {
     /// Appends the ids of `piece` (valid UTF-8, under 2 GiB). Untrusted pieces never give a forbidden id.
     void encode(std::string_view piece, bool trusted, Scratch& scratch, std::vector<TokenId>& ids) const;
 
-    TokenId unknown_id() const { return unknown_id_; }
+    /// A length under which `text` may be cut without changing its ids: no token holds a SentencePiece space after
+    /// anything else, in all vocabularies seen, so that whole texts are cut into words, which are quick to merge and
+    /// worth remembering.
+    size_t cut(std::string_view text) const;
 
   private:
     using Symbol = Scratch::Symbol;
@@ -104,6 +112,7 @@ class Bpe {
     std::array<TokenId, 256> byte_ids_;
     TokenId unknown_id_ = -1;
     bool by_score_ = false;
+    bool cuts_at_spaces_ = false;
 };
 
 }  // namespace busbar

@@ -106,6 +106,7 @@ class GgufReader {
         if (!merges) throw bad_input(address_, "[tokenizer] expected key 'tokenizer.ggml.merges', it is missing");
         MergeTable table(merges->size());
         std::string joined;
+        TokenId previous = -1;
         for (size_t rank = 0; rank < merges->size(); ++rank) {
             const std::string_view merge = (*merges)[rank];
             const size_t space = merge.find(' ', 1);
@@ -114,7 +115,10 @@ class GgufReader {
                 left = parts_.vocabulary->find(merge.substr(0, space));
                 right = parts_.vocabulary->find(merge.substr(space + 1));
                 joined.assign(merge, 0, space).append(merge, space + 1);
-                both = parts_.vocabulary->find(joined);
+                // Vocabularies mostly list the results of merges in order: the next id is worth a look before a search.
+                both =
+                    parts_.vocabulary->piece(previous + 1) == joined ? previous + 1 : parts_.vocabulary->find(joined);
+                previous = both;
             }
             if (left < 0 || right < 0 || both < 0)
                 wrong_table("tokenizer.ggml.merges", "pairs \"a b\" of tokens that make a token",

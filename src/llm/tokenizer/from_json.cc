@@ -12,8 +12,8 @@ constexpr size_t longest_added = 1024;
 
 class JsonReader {
   public:
-    JsonReader(const Json& tokenizer, const Json& config, const std::string& address)
-        : root_(tokenizer, "", address), config_(config), address_(address) {}
+    JsonReader(const Json& tokenizer, const Json& config, const std::string& address, const std::string& config_address)
+        : root_(tokenizer, "", address), config_(config), address_(address), config_address_(config_address) {}
 
     TokenizerParts read() {
         const JsonObject model = root_.need_object("model");
@@ -28,7 +28,7 @@ class JsonReader {
         if (const Json* json = root_.find("decoder")) parts_.decoder = DecoderChain::from_json(*json, address_);
         if (const Json* json = root_.find("post_processor"))
             parts_.post_processor = PostProcessor::from_json(*json, *parts_.vocabulary, address_);
-        if (!config_.is_null()) read_config(JsonObject(config_, "", address_));
+        if (!config_.is_null()) read_config(JsonObject(config_, "", config_address_));
         return std::move(parts_);
     }
 
@@ -186,7 +186,7 @@ class JsonReader {
 
     JsonObject root_;
     const Json& config_;
-    std::string address_;
+    std::string address_, config_address_;
     TokenizerParts parts_;
     size_t count_ = 0;
 };
@@ -194,7 +194,7 @@ class JsonReader {
 }  // namespace
 
 std::unique_ptr<Tokenizer> Tokenizer::from_json(const Json& tokenizer, const Json& config, const std::string& address) {
-    return std::make_unique<PipelineTokenizer>(JsonReader(tokenizer, config, address).read());
+    return std::make_unique<PipelineTokenizer>(JsonReader(tokenizer, config, address, address).read());
 }
 
 std::unique_ptr<Tokenizer> Tokenizer::from_folder(const std::string& folder) {
@@ -211,13 +211,16 @@ std::unique_ptr<Tokenizer> Tokenizer::from_folder(const std::string& folder) {
     }
     const Json tokenizer = parse_json(read_file(file), file);
     Json config;
-    if (const std::string name = (path / "tokenizer_config.json").string(); std::filesystem::exists(name, ignored))
-        config = parse_json(read_file(name), name);
+    const std::string config_file = (path / "tokenizer_config.json").string();
+    if (std::filesystem::exists(config_file, ignored)) {
+        config = parse_json(read_file(config_file), config_file);
+        if (!config.is_object()) throw bad_input(config_file, "[tokenizer] expected an object");
+    }
     if (const std::string name = (path / "chat_template.jinja").string(); std::filesystem::exists(name, ignored)) {
         if (config.is_null()) config = Json::object();
         config["chat_template"] = read_file(name, 16 << 20);
     }
-    return from_json(tokenizer, config, file);
+    return std::make_unique<PipelineTokenizer>(JsonReader(tokenizer, config, file, config_file).read());
 }
 
 }  // namespace busbar

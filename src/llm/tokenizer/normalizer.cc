@@ -148,7 +148,7 @@ class Bert final : public Normalizer {
             });
         if (strip_accents_) {
             text = normalize(text, NormalForm::nfd);
-            filter(text, [](uint32_t cp) { return !is_mark(cp); });
+            filter(text, [](uint32_t cp) { return !is_nonspacing_mark(cp); });
         }
         if (lower_) text = lower_case(text);
     }

@@ -189,9 +189,9 @@ class Translator {
             case 'h':
                 return take(hex_digit);
             case 'W':
+                return take(word, true);  // inside a class they stand beside it (class_item)
             case 'H':
-                if (in_class) refuse("\\W or \\H inside a class");
-                return take(c == 'W' ? word : hex_digit, true);
+                return take(hex_digit, true);
             case 'd':
                 ++pos_;
                 return "\\p{Nd}";
@@ -312,6 +312,12 @@ class Translator {
                 simple += posix();
             } else if (at("[")) {
                 nested.push_back(class_item(depth + 1));
+            } else if (at("\\W")) {
+                pos_ += 2;
+                nested.push_back(fmt::format("[^{}]", word));
+            } else if (at("\\H")) {
+                pos_ += 2;
+                nested.push_back(fmt::format("[^{}]", hex_digit));
             } else if (at("\\")) {
                 simple += escape(true);
             } else if (at("]")) {

@@ -170,29 +170,29 @@ void PipelineTokenizer::encode_segment(std::string_view text, Range range, const
     }
 }
 
-// Where a border between trusted and untrusted text lies after normalising: where the normalised text before it ends.
-// Should the normalizer have changed that text because of what follows, nothing in the stretch counts as trusted: never
-// too much.
+// Where trusted stretches lie after normalising. A stretch ends no later than the text up to its end, normalised alone,
+// agrees with the whole, and begins no earlier than the text from its begin on agrees with it: what a normalizer joins
+// over a border (an accent with its letter) counts as untrusted, never the other way round.
 std::vector<Range> PipelineTokenizer::trusted_after_normalizing(std::string_view text, std::string_view normal,
                                                                 const std::vector<Range>& trusted) const {
-    const Range whole{0, static_cast<uint32_t>(text.size())};
     if (trusted.empty()) return {};
-    if (covers(trusted, whole)) return {{0, static_cast<uint32_t>(normal.size())}};
+    if (covers(trusted, {0, static_cast<uint32_t>(text.size())})) return {{0, static_cast<uint32_t>(normal.size())}};
     if (parts_.normalizer.empty()) return trusted;
-    const auto moved = [&](uint32_t border, bool is_end) -> std::optional<uint32_t> {
-        if (border == 0) return 0;
-        if (border == text.size()) return static_cast<uint32_t>(normal.size());
-        // A border inside a code point: the code point counts as untrusted.
-        while (border > 0 && border < text.size() && (static_cast<unsigned char>(text[border]) & 0xC0) == 0x80)
-            border += is_end ? -1 : 1;
-        const std::string before = parts_.normalizer.apply(text.substr(0, border));
-        if (!normal.starts_with(before)) return std::nullopt;
-        return static_cast<uint32_t>(before.size());
+    const auto continues = [&](uint32_t at) {
+        return at < text.size() && (static_cast<unsigned char>(text[at]) & 0xC0) == 0x80;
     };
     std::vector<Range> out;
-    for (const Range r : trusted) {
-        const auto begin = moved(r.begin, false), end = moved(r.end, true);
-        if (begin && end && *begin < *end) out.push_back({*begin, *end});
+    for (Range r : trusted) {
+        while (continues(r.begin)) ++r.begin;  // a code point that a border cuts is untrusted
+        while (continues(r.end)) --r.end;
+        if (r.begin >= r.end) continue;
+        const std::string head = parts_.normalizer.apply(text.substr(0, r.end));
+        const std::string tail = parts_.normalizer.apply(text.substr(r.begin));
+        const auto end = std::mismatch(head.begin(), head.end(), normal.begin(), normal.end()).first - head.begin();
+        const auto length =
+            std::mismatch(tail.rbegin(), tail.rend(), normal.rbegin(), normal.rend()).first - tail.rbegin();
+        const auto begin = static_cast<ptrdiff_t>(normal.size()) - length;
+        if (begin < end) out.push_back({static_cast<uint32_t>(begin), static_cast<uint32_t>(end)});
     }
     return out;
 }
@@ -206,10 +206,14 @@ void PipelineTokenizer::encode_ordinary(std::string_view text, bool at_start, bo
         run.cache_trusted = trusted;
     }
     for (const Range range : pieces.ranges) {
-        const std::string_view piece = std::string_view(pieces.text).substr(range.begin, range.size());
-        if (run.cache.take(piece, run.ids)) continue;
-        parts_.model->encode(piece, trusted, run.scratch, run.ids);
-        run.cache.put(piece, run.ids);
+        std::string_view rest = std::string_view(pieces.text).substr(range.begin, range.size());
+        while (!rest.empty()) {
+            const std::string_view piece = rest.substr(0, parts_.model->cut(rest));
+            rest.remove_prefix(piece.size());
+            if (run.cache.take(piece, run.ids)) continue;
+            parts_.model->encode(piece, trusted, run.scratch, run.ids);
+            run.cache.put(piece, run.ids);
+        }
     }
 }
 

@@ -33,7 +33,9 @@ class Tokenizer {
     static std::unique_ptr<Tokenizer> from_json(const Json& tokenizer, const Json& config, const std::string& address);
     virtual ~Tokenizer() = default;
 
-    /// Consecutive spans are one text: pieces may join across a border only where both sides are trusted alike.
+    /// Consecutive spans are one text. A special (or other added) token is found only where all of it is trusted; added tokens of
+    /// nothing but white space are found everywhere. Ordinary pieces join across a border, so that a chat prompt has the ids that the
+    /// model was trained on; no merge gives an added token's id to text that holds an untrusted byte.
     /// Invalid UTF-8 is Error{bad_input} with the offset. `add_special` adds begin/end tokens as the model's files say;
     /// a begin token is not added twice when the text already starts with it.
     virtual std::vector<TokenId> encode(const std::vector<TextSpan>& spans, bool add_special) const = 0;

@@ -79,11 +79,14 @@ bool is_mark(uint32_t cp) {
     return cp >= 0x300 && is_mark_category(category(cp));
 }
 
+bool is_nonspacing_mark(uint32_t cp) {
+    return cp >= 0x300 && category(cp) == UTF8PROC_CATEGORY_MN;
+}
+
 bool is_control(uint32_t cp) {
     if (cp == '\t' || cp == '\n' || cp == '\r') return false;
     const utf8proc_category_t c = category(cp);
-    return c == UTF8PROC_CATEGORY_CC || c == UTF8PROC_CATEGORY_CF || c == UTF8PROC_CATEGORY_CN ||
-           c == UTF8PROC_CATEGORY_CO;
+    return c == UTF8PROC_CATEGORY_CC || c == UTF8PROC_CATEGORY_CF || c == UTF8PROC_CATEGORY_CO;
 }
 
 bool is_cjk(uint32_t cp) {

@@ -17,7 +17,9 @@ bool is_numeric(uint32_t code_point);
 bool is_punctuation(uint32_t code_point);
 /// General category M.
 bool is_mark(uint32_t code_point);
-/// General category C, tab and line breaks excepted.
+/// General category Mn.
+bool is_nonspacing_mark(uint32_t code_point);
+/// General category C without unassigned code points, tab and line breaks.
 bool is_control(uint32_t code_point);
 /// CJK ideographs, as BERT's normalizer counts them.
 bool is_cjk(uint32_t code_point);

@@ -66,14 +66,25 @@ void Vocabulary::insert(uint64_t hash, TokenId id) {
     slots_[i] = {static_cast<uint32_t>(hash >> 32), id};
 }
 
+size_t Vocabulary::slot_of(uint64_t hash, std::string_view piece) const {
+    const uint32_t tag = static_cast<uint32_t>(hash >> 32);
+    const size_t mask = slots_.size() - 1;
+    size_t i = hash & mask;
+    while (slots_[i].id >= 0 && !(slots_[i].tag == tag && pieces_[slots_[i].id] == piece)) i = (i + 1) & mask;
+    return i;
+}
+
 bool Vocabulary::add(std::string_view piece, TokenId id) {
     if (static_cast<size_t>(id) >= pieces_.size()) pieces_.resize(id + 1);
     if (!pieces_[id].empty()) return pieces_[id] == piece;
     pieces_[id] = piece;
-    if (piece.empty() || find(piece) >= 0) return true;
-    longest_ = std::max(longest_, piece.size());
+    if (piece.empty()) return true;
     if ((used_ + 1) * 3 > slots_.size() * 2) grow(slots_.size() * 2);
-    insert(hash_bytes(piece), id);
+    const uint64_t hash = hash_bytes(piece);
+    Slot& slot = slots_[slot_of(hash, piece)];
+    if (slot.id >= 0) return true;
+    slot = {static_cast<uint32_t>(hash >> 32), id};
+    longest_ = std::max(longest_, piece.size());
     ++used_;
     return true;
 }
@@ -83,12 +94,7 @@ std::string_view Vocabulary::own(std::string piece) {
 }
 
 TokenId Vocabulary::find(std::string_view piece) const {
-    const uint64_t hash = hash_bytes(piece);
-    const uint32_t tag = static_cast<uint32_t>(hash >> 32);
-    const size_t mask = slots_.size() - 1;
-    for (size_t i = hash & mask; slots_[i].id >= 0; i = (i + 1) & mask)
-        if (slots_[i].tag == tag && pieces_[slots_[i].id] == piece) return slots_[i].id;
-    return -1;
+    return slots_[slot_of(hash_bytes(piece), piece)].id;
 }
 
 }  // namespace busbar

@@ -40,6 +40,8 @@ class Vocabulary {
     };
     void grow(size_t slots);
     void insert(uint64_t hash, TokenId id);
+    /// Where `piece` is, or the empty slot where it would go.
+    size_t slot_of(uint64_t hash, std::string_view piece) const;
 
     std::vector<std::string_view> pieces_;
     std::vector<Slot> slots_;  // a power of two, at most 2/3 full
