@@ -59,6 +59,8 @@ class Device {
   public:
     virtual ~Device() = default;
     virtual const Profile& profile() const = 0;
+    /// Measures what the chip can read and multiply, a fraction of a second, and enters it in the profile. Never on the way to a first token.
+    virtual void measure() {}
 
     /// Zeroed, aligned to 64 bytes or more. Throws Error{does_not_fit} with the numbers.
     virtual std::unique_ptr<Buffer> allocate(uint64_t bytes) = 0;

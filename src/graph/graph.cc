@@ -168,7 +168,7 @@ std::string Graph::print() const {
     return out + fmt::format("return {}\n", fmt::join(outs, " "));
 }
 
-Graph expand(const Graph& graph, bool deep, bool (*wanted)(const Node&)) {
+Graph expand(const Graph& graph, bool deep, const std::function<bool(const Node&)>& wanted) {
     Graph current = graph;
     while (true) {
         Graph next;

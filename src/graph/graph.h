@@ -1,4 +1,5 @@
 #pragma once
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -78,6 +79,6 @@ class Graph : public Builder {
 
 /// Writes `node` (a composite) as its definition, until only core ops and views are left where `deep`, else one level.
 /// Returns a graph with the same inputs, outputs and states.
-Graph expand(const Graph& graph, bool deep, bool (*wanted)(const Node&) = nullptr);
+Graph expand(const Graph& graph, bool deep, const std::function<bool(const Node&)>& wanted = {});
 
 }  // namespace busbar

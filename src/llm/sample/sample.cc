@@ -1,0 +1,84 @@
+#include "llm/sample/sample.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+namespace busbar {
+
+namespace {
+
+uint64_t mix(uint64_t z) {
+    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ull;
+    z = (z ^ (z >> 27)) * 0x94d049bb133111ebull;
+    return z ^ (z >> 31);
+}
+
+bool better(const std::pair<float, int32_t>& a, const std::pair<float, int32_t>& b) { return a.first > b.first || (a.first == b.first && a.second < b.second); }
+
+}  // namespace
+
+double uniform_at(uint64_t seed, uint64_t position) {
+    const uint64_t bits = mix(mix(seed + 0x9e3779b97f4a7c15ull) + 0x9e3779b97f4a7c15ull * (position + 1));
+    return static_cast<double>(bits >> 11) * 0x1p-53;
+}
+
+double log_sum_exp(std::span<const float> logits) {
+    double best = -std::numeric_limits<double>::infinity(), sum = 0;
+    for (float x : logits) best = std::max<double>(best, x);
+    if (!std::isfinite(best)) return best;
+    for (float x : logits) sum += std::exp(x - best);
+    return best + std::log(sum);
+}
+
+std::vector<TokenScore> best_tokens(std::span<const float> logits, int64_t k) {
+    std::vector<std::pair<float, int32_t>> all;
+    for (size_t i = 0; i < logits.size(); ++i)
+        if (!std::isnan(logits[i])) all.emplace_back(logits[i], static_cast<int32_t>(i));
+    k = std::min<int64_t>(k, static_cast<int64_t>(all.size()));
+    std::partial_sort(all.begin(), all.begin() + k, all.end(), better);
+    const double total = log_sum_exp(logits);
+    std::vector<TokenScore> out;
+    for (int64_t i = 0; i < k; ++i) out.push_back({all[i].second, all[i].first - total});
+    return out;
+}
+
+int32_t Sampler::choose(std::span<const float> logits, std::span<const int32_t> past, int64_t position) {
+    const SampleOptions& o = options_;
+    const auto n = static_cast<int32_t>(std::min<int64_t>(vocabulary_, static_cast<int64_t>(logits.size())));
+    candidates_.clear();
+    for (int32_t id = 0; id < n; ++id)
+        if (!std::isnan(logits[id])) candidates_.emplace_back(logits[id], id);
+    if (candidates_.empty()) return 0;
+    if (o.repeat_penalty != 1) {
+        const size_t window = std::min(past.size(), static_cast<size_t>(std::max<int64_t>(o.repeat_window, 0)));
+        std::vector<int32_t> seen(past.end() - static_cast<int64_t>(window), past.end());
+        std::ranges::sort(seen);
+        for (auto& [logit, id] : candidates_)
+            if (std::ranges::binary_search(seen, id)) logit = static_cast<float>(logit > 0 ? logit / o.repeat_penalty : logit * o.repeat_penalty);
+    }
+    if (o.temperature <= 0) return std::ranges::min_element(candidates_, better)->second;
+
+    const size_t keep = o.top_k > 0 ? std::min<size_t>(o.top_k, candidates_.size()) : candidates_.size();
+    std::partial_sort(candidates_.begin(), candidates_.begin() + static_cast<int64_t>(keep), candidates_.end(), better);
+    candidates_.resize(keep);
+    const float best = candidates_[0].first;
+    double total = 0;
+    for (const auto& c : candidates_) total += std::exp(static_cast<double>(c.first) - best);
+    size_t kept = 0;
+    double mass = 0;
+    for (; kept < candidates_.size(); ++kept) {
+        const double p = std::exp(static_cast<double>(candidates_[kept].first) - best);
+        if (kept > 0 && (mass >= o.top_p * total || p < o.min_p)) break;   // p of the best is 1
+        mass += p;
+    }
+    candidates_.resize(kept);
+    weights_.clear();
+    double sum = 0;
+    for (const auto& c : candidates_) weights_.push_back(sum += std::exp((static_cast<double>(c.first) - best) / o.temperature));
+    const double draw = uniform_at(o.seed, position) * sum;
+    const size_t at = std::ranges::upper_bound(weights_, draw) - weights_.begin();
+    return candidates_[std::min(at, candidates_.size() - 1)].second;
+}
+
+}  // namespace busbar

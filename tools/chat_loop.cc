@@ -1,0 +1,97 @@
+#include "chat_loop.h"
+
+#include <histedit.h>
+
+#include <algorithm>
+#include <iostream>
+
+#include "base/error.h"
+
+namespace busbar {
+
+namespace {
+
+// libedit, owned.
+class LineEditor {
+  public:
+    LineEditor() : history_(history_init()), editor_(el_init("busbar", stdin, stderr, stderr)) {
+        HistEvent event;
+        history(history_, &event, H_SETSIZE, 1000);
+        el_set(editor_, EL_PROMPT, +[](EditLine*) -> char* {
+            static char prompt[] = "> ";
+            return prompt;
+        });
+        el_set(editor_, EL_EDITOR, "emacs");
+        el_set(editor_, EL_SIGNAL, 0);
+        el_set(editor_, EL_HIST, history, history_);
+    }
+    ~LineEditor() {
+        el_end(editor_);
+        history_end(history_);
+    }
+    // False at the end of input.
+    bool read(std::string& line) {
+        int n = 0;
+        const char* text = el_gets(editor_, &n);
+        if (!text || n <= 0) return false;
+        line.assign(text, n);
+        while (!line.empty() && (line.back() == '\n' || line.back() == '\r')) line.pop_back();
+        HistEvent event;
+        if (!line.empty()) history(history_, &event, H_ENTER, line.c_str());
+        return true;
+    }
+
+  private:
+    History* history_;
+    EditLine* editor_;
+};
+
+// How many of the first tokens two turns share: those need not be computed again.
+int64_t shared_prefix(const std::vector<int32_t>& a, const std::vector<int32_t>& b) {
+    return std::mismatch(a.begin(), a.end(), b.begin(), b.end()).first - a.begin();
+}
+
+}  // namespace
+
+int chat_loop(const CommonOptions& common, OpenModel& model, const Tokenizer& tokenizer, const Chat& chat, const std::string& system, const GenerateOptions& options) {
+    note(common, "Type a message. Ctrl-C stops an answer, Ctrl-D ends.");
+    Engine engine(*model.loaded);
+    LineEditor editor;
+    Json messages = Json::array();
+    if (!system.empty()) messages.push_back({{"role", "system"}, {"content", system}});
+    Cache::Sequence past;
+    std::vector<int32_t> past_tokens;
+    std::string line;
+    while (true) {
+        clear_interrupt();
+        if (!editor.read(line)) {
+            if (!interrupted()) break;
+            std::cerr << '\n';
+            continue;
+        }
+        if (line.empty()) continue;
+        messages.push_back({{"role", "user"}, {"content", line}});
+        try {
+            const std::vector<int32_t> ids = chat.encode(chat.render({{"messages", messages}}));
+            const int64_t keep = std::min({shared_prefix(past_tokens, ids), past.length, static_cast<int64_t>(ids.size()) - 1});
+            engine.cache().truncate(past, std::max<int64_t>(keep, 0));
+            past_tokens.clear();
+            Answer answer = generate(engine, tokenizer, model.loaded->model().end_ids, ids, std::exchange(past, {}), options, put);
+            put("\n");
+            note(common, speed_line(answer, ids.size(), *model.loaded));
+            messages.push_back({{"role", "assistant"}, {"content", answer.text}});
+            past = std::move(answer.past);
+            past_tokens = ids;
+            past_tokens.insert(past_tokens.end(), answer.tokens.begin(), answer.tokens.end());
+        } catch (const Error& e) {
+            // One turn that does not fit must not end the chat.
+            if (e.code() != ErrorCode::bad_input) throw;
+            std::cerr << "busbar: " << e.what() << '\n';
+            messages.erase(messages.end() - 1);
+        }
+    }
+    std::cerr << '\n';
+    return 0;
+}
+
+}  // namespace busbar

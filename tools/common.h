@@ -1,0 +1,87 @@
+#pragma once
+#include <CLI/CLI.hpp>
+#include <memory>
+#include <set>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "chips/registry.h"
+#include "import/model.h"
+#include "llm/chat/chat.h"
+#include "run/loaded_model.h"
+
+namespace busbar {
+
+/// The flags that every subcommand has (shared contract: docs/cli.md).
+struct CommonOptions {
+    std::string model;
+    std::string chip = "auto";
+    std::string isa;
+    bool no_fallback = false;
+    std::string numerics = "accurate", order = "free", split, gate = "auto", kv;
+    int threads = 0;
+    int64_t context = 0;
+    std::vector<std::string> skip_passes;
+    bool json = false, quiet = false;
+    int verbose = 0;
+};
+
+/// Adds the common flags, and the MODEL argument where `with_model`.
+void add_common(CLI::App& app, CommonOptions& options, bool with_model);
+
+/// Checks words and numbers; sets the log level. Throws Error{usage}.
+void apply_common(const CommonOptions& options);
+
+/// The chip that --chip names; "auto" is the fallback chip of the registry. Throws Error{usage | chip}.
+std::unique_ptr<Device> open_device(const CommonOptions& options);
+
+/// A model on a chip, with what a subcommand needs of it.
+struct OpenModel {
+    ModelFile file;
+    std::unique_ptr<Device> device;
+    std::unique_ptr<LoadedModel> loaded;
+    double load_seconds = 0;
+};
+
+/// Opens, imports, plans and loads. `adjust` may change the load options (chunk, logit rows, sequences) before planning.
+OpenModel open_model(const CommonOptions& options, const std::function<void(LoadOptions&)>& adjust = {});
+
+/// The context to plan for: --context, else what the model was trained for, at most 8,192.
+int64_t choose_context(const CommonOptions& options, const DecoderConfig& config);
+
+/// stderr, before the first result, unless --quiet.
+void print_placement(const CommonOptions& options, const OpenModel& model);
+Json placement_json(const LoadedModel& model);
+Json memory_json(const LoadedModel& model);
+
+/// stdout carries the result and nothing else. Writes all of it at once; throws Error{bad_input} on a full disk, ClosedPipe if the
+/// reader has gone.
+void put(std::string_view text);
+struct ClosedPipe {};
+
+/// A message for people, on stderr, unless --quiet.
+void note(const CommonOptions& options, std::string_view text);
+
+/// Set by Ctrl-C since the last call of clear_interrupt(). The first one asks to stop; the program goes on to clean up.
+bool interrupted();
+void clear_interrupt();
+void catch_interrupt();
+
+/// Bytes of memory that this process held at most.
+uint64_t peak_resident_bytes();
+double seconds_since_start();
+
+/// The text of a file, or of stdin for "-". Throws Error{bad_input}.
+std::string read_text(const std::string& path);
+
+// One per file tools/<name>.cc: registers the subcommand; `exit_code` is set by what it runs.
+void add_run(CLI::App& app, int& exit_code);
+void add_tokenize(CLI::App& app, int& exit_code);
+void add_eval(CLI::App& app, int& exit_code);
+void add_show(CLI::App& app, int& exit_code);
+void add_chips(CLI::App& app, int& exit_code);
+void add_doctor(CLI::App& app, int& exit_code);
+void add_bench(CLI::App& app, int& exit_code);
+
+}  // namespace busbar
