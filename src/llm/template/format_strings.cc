@@ -17,7 +17,7 @@ class Braces {
         : rt_(rt), arguments_(arguments), markup_(format.is_markup()) {}
 
     void run(Builder& out, const Text& format, int depth) {
-        if (depth > 2) rt_.fail("max string recursion exceeded");
+        if (depth > 3) rt_.fail("max string recursion exceeded");
         const std::string_view text = format.view();
         for (size_t p = 0; p < text.size();) {
             const size_t brace = text.find_first_of("{}", p);

@@ -162,16 +162,17 @@ Interpreter::Flow Interpreter::run_items(const Stmt& stmt, const Value& iterable
     const Value loop_value = adopt(Kind::loop, loop, sizeof(Loop) + 128);
     static const std::string loop_name = "loop";
     const auto found = std::find(ast_.names.begin(), ast_.names.end(), loop_name);
-    Flow flow = Flow::on;
+    bool finished = false;  // an iteration that ran to its end; Jinja2's `else` asks for this, not for items
     for (Value item; loop->advance(item);) {
         charge(1);
         const ScopePtr inner = child(scope);
         if (found != ast_.names.end()) inner->set(static_cast<Name>(found - ast_.names.begin()), loop_value);
         assign(stmt.targets[0], item, inner);
-        flow = run(stmt.bodies[0], inner);
+        const Flow flow = run(stmt.bodies[0], inner);
         if (flow == Flow::stop) break;
+        finished |= flow == Flow::on;
     }
-    if (loop->index0 < 0 && stmt.bodies.size() > 1) return run(stmt.bodies[1], child(scope));
+    if (!finished && stmt.bodies.size() > 1) return run(stmt.bodies[1], child(scope));
     return Flow::on;
 }
 
@@ -309,7 +310,7 @@ bool macro_attribute(Runtime& rt, const Value& function, const std::string& name
     } else if (name == "arguments") {
         std::vector<Value> names;
         for (const Parameter& p : signature.parameters) names.push_back(rt.literal(p.text));
-        out = rt.list(std::move(names));
+        out = rt.tuple(std::move(names));
     } else if (name == "catch_kwargs" || name == "catch_varargs" || name == "caller") {
         out = Value::boolean(name == "caller"         ? signature.uses_caller
                              : name == "catch_kwargs" ? signature.uses_kwargs

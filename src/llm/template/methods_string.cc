@@ -52,7 +52,7 @@ std::vector<Text> split_at_spaces(Runtime& rt, const Text& text, int64_t count) 
         const size_t begin = p;
         check_count(rt, parts);
         if (count == 0) {
-            parts.push_back(strip(text.slice(begin, bytes.size()), nullptr, false, true));
+            parts.push_back(text.slice(begin, bytes.size()));
             break;
         }
         --count;
@@ -78,7 +78,7 @@ std::vector<Text> split_at_spaces_from_right(Runtime& rt, const Text& text, int6
         const size_t stop = end;
         check_count(rt, parts);
         if (count == 0) {
-            parts.push_back(strip(text.slice(0, stop), nullptr, true, false));
+            parts.push_back(text.slice(0, stop));
             break;
         }
         --count;

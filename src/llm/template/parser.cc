@@ -87,7 +87,7 @@ Body Parser::parse_until(const Ends* ends) {
                 auto stmt = std::make_unique<Stmt>();
                 stmt->kind = Do::print;
                 stmt->line = line;
-                stmt->exprs.push_back(parse_tuple(true, false, false));
+                stmt->exprs.push_back(parse_tuple(true, false));
                 expect(Token::variable_end);
                 body.push_back(std::move(stmt));
                 break;
@@ -163,7 +163,7 @@ std::unique_ptr<Stmt> Parser::parse_if(int line) {
     stmt->kind = Do::branch;
     stmt->line = line;
     for (;;) {
-        stmt->exprs.push_back(parse_tuple(false, false, false));
+        stmt->exprs.push_back(parse_tuple(false, false));
         stmt->bodies.push_back(parse_body({"elif", "else", "endif"}));
         const std::string end = next().text;
         if (end == "elif") continue;
@@ -176,9 +176,9 @@ std::unique_ptr<Stmt> Parser::parse_for(int line) {
     auto stmt = std::make_unique<Stmt>();
     stmt->kind = Do::loop;
     stmt->line = line;
-    stmt->targets.push_back(parse_target(false, true));
+    stmt->targets.push_back(parse_target(false));
     if (!skip_name("in")) fail_at(current().line, "expected 'in', got {}", described(current()));
-    stmt->exprs.push_back(parse_tuple(false, false, true));
+    stmt->exprs.push_back(parse_tuple(false, false));
     if (skip_name("if")) stmt->condition = parse_expression();
     stmt->recursive = skip_name("recursive");
     const bool in_loop = std::exchange(in_loop_, true);
@@ -192,9 +192,9 @@ std::unique_ptr<Stmt> Parser::parse_set(int line) {
     auto stmt = std::make_unique<Stmt>();
     stmt->kind = Do::set;
     stmt->line = line;
-    stmt->targets.push_back(parse_target(true, false));
+    stmt->targets.push_back(parse_target(true));
     if (skip_op("=")) {
-        stmt->exprs.push_back(parse_tuple(true, false, false));
+        stmt->exprs.push_back(parse_tuple(true, false));
         return stmt;
     }
     stmt->kind = Do::set_block;
@@ -259,7 +259,7 @@ std::unique_ptr<Stmt> Parser::parse_with(int line) {
     stmt->line = line;
     while (current().kind != Token::block_end) {
         if (!stmt->targets.empty()) expect_op(",");
-        stmt->targets.push_back(parse_target(false, false));
+        stmt->targets.push_back(parse_target(false));
         expect_op("=");
         stmt->exprs.push_back(parse_expression());
     }
@@ -272,7 +272,7 @@ Target Parser::parse_one_target(bool allow_attribute) {
     target.line = current().line;
     if (skip_op("(")) {
         const Level level(*this);
-        target = parse_target(false, false);
+        target = parse_target(false);
         expect_op(")");
         return target;
     }
@@ -285,7 +285,7 @@ Target Parser::parse_one_target(bool allow_attribute) {
     return target;
 }
 
-Target Parser::parse_target(bool allow_attribute, bool until_in) {
+Target Parser::parse_target(bool allow_attribute) {
     Target first = parse_one_target(allow_attribute);
     if (!is_op(",")) return first;
     Target tuple;
@@ -293,7 +293,7 @@ Target Parser::parse_target(bool allow_attribute, bool until_in) {
     tuple.is_tuple = true;
     tuple.parts.push_back(std::move(first));
     while (skip_op(",")) {
-        if (is_op(")") || is_op("=") || current().kind == Token::block_end || (until_in && is_name("in"))) break;
+        if (is_op(")") || is_op("=") || current().kind == Token::block_end) break;
         tuple.parts.push_back(parse_one_target(allow_attribute));
     }
     return tuple;

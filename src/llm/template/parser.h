@@ -64,11 +64,11 @@ class Parser {
     std::unique_ptr<Stmt> parse_with(int line);
     std::unique_ptr<Stmt> parse_flow(int line, Do kind);
     void parse_parameters(Signature& signature);
-    Target parse_target(bool allow_attribute, bool until_in);
+    Target parse_target(bool allow_attribute);
     Target parse_one_target(bool allow_attribute);
 
     // Expressions, by falling precedence upwards.
-    ExprPtr parse_tuple(bool with_condition, bool parenthesised, bool until_recursive);
+    ExprPtr parse_tuple(bool with_condition, bool parenthesised);
     ExprPtr parse_expression(bool with_condition = true);
     ExprPtr parse_conditional();
     ExprPtr parse_or();

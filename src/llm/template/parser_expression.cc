@@ -38,16 +38,14 @@ void Parser::add(Expr& parent, ExprPtr child) {
     parent.children.push_back(std::move(child));
 }
 
-ExprPtr Parser::parse_tuple(bool with_condition, bool parenthesised, bool until_recursive) {
+ExprPtr Parser::parse_tuple(bool with_condition, bool parenthesised) {
     const int line = current().line;
     std::vector<ExprPtr> items;
     bool is_tuple = false;
     for (;;) {
         if (!items.empty()) expect_op(",");
         const Token kind = current().kind;
-        if (kind == Token::variable_end || kind == Token::block_end || is_op(")") ||
-            (until_recursive && is_name("recursive")))
-            break;
+        if (kind == Token::variable_end || kind == Token::block_end || is_op(")")) break;
         items.push_back(parse_expression(with_condition));
         if (!is_op(",")) break;
         is_tuple = true;
@@ -197,7 +195,7 @@ ExprPtr Parser::parse_primary() {
         if (token.text == "{") return parse_dict();
         if (token.text == "(") {
             next();
-            ExprPtr expr = parse_tuple(true, true, false);
+            ExprPtr expr = parse_tuple(true, true);
             expect_op(")");
             return expr;
         }
