@@ -43,7 +43,7 @@ void run_once(LoadedModel& model, const BenchOptions& o, double& prefill_s, doub
     for (int64_t b = 0; b < o.batch; ++b) {
         Request r;
         r.prompt = made_up_tokens(std::max<int64_t>(o.prompt + o.depth, 1), model.vocabulary());
-        r.max_tokens = o.tokens + 1;   // the prompt's own first token is not decoding
+        r.max_tokens = o.tokens + 1;  // the prompt's own first token is not decoding
         r.on_token = [&, counted = false](int32_t, const std::vector<TokenScore>&) mutable {
             if (!counted && ++started == o.batch) first = seconds_since_start();
             counted = true;
@@ -69,7 +69,8 @@ double decode_bytes(const LoadedModel& model, const BenchOptions& o) {
     for (const PlannedStep& s : plan->steps) {
         const Node& n = plan->graph.nodes()[s.node];
         for (int v : n.inputs)
-            if (plan->places[v].where == Place::Where::weight && n.op != &op_gather_rows) bytes += static_cast<double>(plan->places[v].bytes);
+            if (plan->places[v].where == Place::Where::weight && n.op != &op_gather_rows)
+                bytes += static_cast<double>(plan->places[v].bytes);
     }
     const double depth = static_cast<double>(o.prompt + o.depth) + static_cast<double>(o.tokens) / 2;
     return bytes + static_cast<double>(o.batch) * depth * static_cast<double>(model.page_bytes()) / page_positions;
@@ -80,7 +81,8 @@ double prefill_flops(const LoadedModel& model, const BenchOptions& o) {
     double per_row = 0;
     for (const PlannedStep& s : plan.steps) {
         const Node& n = plan.graph.nodes()[s.node];
-        if ((n.op == &op_matmul || n.op == &op_multi_matmul) && plan.graph.type_of(n.outputs[0]).shape[0] == Dim(Symbol::rows))
+        if ((n.op == &op_matmul || n.op == &op_multi_matmul) &&
+            plan.graph.type_of(n.outputs[0]).shape[0] == Dim(Symbol::rows))
             per_row += s.cost.flops / static_cast<double>(plan.options.binding.rows);
     }
     return per_row * static_cast<double>(o.batch * (o.prompt + o.depth));
@@ -89,7 +91,8 @@ double prefill_flops(const LoadedModel& model, const BenchOptions& o) {
 int bench(const BenchOptions& o) {
     apply_common(o.common);
     if (o.prompt < 1 || o.tokens < 1 || o.depth < 0 || o.batch < 1 || o.batch > 512 || o.repeat < 1)
-        throw usage_error("[cli] bench: expected -p, -n, --repeat and --batch (at most 512) of at least 1 and --depth of at least 0");
+        throw usage_error(
+            "[cli] bench: expected -p, -n, --repeat and --batch (at most 512) of at least 1 and --depth of at least 0");
     CommonOptions common = o.common;
     common.context = std::max(common.context, o.prompt + o.depth + o.tokens + 2);
     OpenModel model = open_model(common, [&](LoadOptions& load) {
@@ -104,7 +107,7 @@ int bench(const BenchOptions& o) {
     warm.tokens = 1;
     run_once(*model.loaded, warm, prefill_s, decode_s);
     for (int64_t i = 0; i < o.repeat; ++i) {
-        model.device->measure();   // before each run: a roof from another minute is no roof
+        model.device->measure();  // before each run: a roof from another minute is no roof
         roof_bytes.values.push_back(model.device->profile().read_bytes_per_s.value);
         roof_flops.values.push_back(model.device->profile().flops_per_s.value);
         run_once(*model.loaded, o, prefill_s, decode_s);
@@ -112,23 +115,43 @@ int bench(const BenchOptions& o) {
         decode.values.push_back(static_cast<double>(o.batch * o.tokens) / decode_s);
     }
     const double bytes = decode_bytes(*model.loaded, o) / static_cast<double>(o.batch);
-    const double gb_s = decode.median() * bytes / 1e9, gop_s = prefill.median() * prefill_flops(*model.loaded, o) / static_cast<double>(o.batch * (o.prompt + o.depth)) / 1e9;
+    const double gb_s = decode.median() * bytes / 1e9, gop_s = prefill.median() * prefill_flops(*model.loaded, o) /
+                                                               static_cast<double>(o.batch * (o.prompt + o.depth)) /
+                                                               1e9;
     const Profile& chip = model.device->profile();
     const std::string chip_words = fmt::format("{} ({})", chip.chip, chip.detail);
     const MemoryUse memory = model.loaded->memory();
     if (o.common.json) {
-        put(Json{{"prefill_tok_s", prefill.median()}, {"decode_tok_s", decode.median()}, {"decode_bytes_per_token", static_cast<int64_t>(bytes)}, {"decode_gb_s", gb_s},
-                 {"roof_gb_s", roof_bytes.median() / 1e9}, {"prefill_gop_s", gop_s}, {"roof_gop_s", roof_flops.median() / 1e9}, {"threads", chip.threads}, {"chip", chip_words},
-                 {"spread", {{"prefill_tok_s", prefill.spread()}, {"decode_tok_s", decode.spread()}}}, {"memory", memory_json(*model.loaded)}}.dump() + "\n");
+        put(Json{{"prefill_tok_s", prefill.median()},
+                 {"decode_tok_s", decode.median()},
+                 {"decode_bytes_per_token", static_cast<int64_t>(bytes)},
+                 {"decode_gb_s", gb_s},
+                 {"roof_gb_s", roof_bytes.median() / 1e9},
+                 {"prefill_gop_s", gop_s},
+                 {"roof_gop_s", roof_flops.median() / 1e9},
+                 {"threads", chip.threads},
+                 {"chip", chip_words},
+                 {"spread", {{"prefill_tok_s", prefill.spread()}, {"decode_tok_s", decode.spread()}}},
+                 {"memory", memory_json(*model.loaded)}}
+                .dump() +
+            "\n");
         return 0;
     }
     put(fmt::format("{}, {} threads, {} runs; medians (least .. most)\n", chip_words, chip.threads, o.repeat));
-    put(fmt::format("prompt    {:>6} tokens  {:>9.1f} tok/s ({:.1f} .. {:.1f})   {:.1f} GFLOP/s, {:.0f} % of the f32 roof {:.1f}\n", o.batch * (o.prompt + o.depth), prefill.median(),
-                    std::ranges::min(prefill.values), std::ranges::max(prefill.values), gop_s, 100 * gop_s / (roof_flops.median() / 1e9), roof_flops.median() / 1e9));
-    put(fmt::format("generate  {:>6} tokens  {:>9.1f} tok/s ({:.1f} .. {:.1f})   {:.1f} GB/s, {:.0f} % of the read roof {:.1f}; {:.1f} MB a token\n", o.batch * o.tokens, decode.median(),
-                    std::ranges::min(decode.values), std::ranges::max(decode.values), gb_s * static_cast<double>(1), 100 * gb_s / (roof_bytes.median() / 1e9), roof_bytes.median() / 1e9, bytes / 1e6));
-    put(fmt::format("memory    weights {:.1f} MB, cache {:.1f} MB, scratch {:.1f} MB; peak {:.1f} MB\n", static_cast<double>(memory.mapped_weights + memory.packed_weights) / 1e6,
-                    static_cast<double>(memory.cache) / 1e6, static_cast<double>(memory.scratch) / 1e6, static_cast<double>(peak_resident_bytes()) / 1e6));
+    put(fmt::format(
+        "prompt    {:>6} tokens  {:>9.1f} tok/s ({:.1f} .. {:.1f})   {:.1f} GFLOP/s, {:.0f} % of the f32 roof {:.1f}\n",
+        o.batch * (o.prompt + o.depth), prefill.median(), std::ranges::min(prefill.values),
+        std::ranges::max(prefill.values), gop_s, 100 * gop_s / (roof_flops.median() / 1e9), roof_flops.median() / 1e9));
+    put(
+        fmt::format("generate  {:>6} tokens  {:>9.1f} tok/s ({:.1f} .. {:.1f})   {:.1f} GB/s, {:.0f} % of the read "
+                    "roof {:.1f}; {:.1f} MB a token\n",
+                    o.batch * o.tokens, decode.median(), std::ranges::min(decode.values),
+                    std::ranges::max(decode.values), gb_s * static_cast<double>(1),
+                    100 * gb_s / (roof_bytes.median() / 1e9), roof_bytes.median() / 1e9, bytes / 1e6));
+    put(fmt::format("memory    weights {:.1f} MB, cache {:.1f} MB, scratch {:.1f} MB; peak {:.1f} MB\n",
+                    static_cast<double>(memory.mapped_weights + memory.packed_weights) / 1e6,
+                    static_cast<double>(memory.cache) / 1e6, static_cast<double>(memory.scratch) / 1e6,
+                    static_cast<double>(peak_resident_bytes()) / 1e6));
     return 0;
 }
 
@@ -136,7 +159,8 @@ int bench(const BenchOptions& o) {
 
 void add_bench(CLI::App& app, int& exit_code) {
     auto o = std::make_shared<BenchOptions>();
-    CLI::App* sub = app.add_subcommand("bench", "prompt and generation speed, bytes per token, share of the measured roofs");
+    CLI::App* sub =
+        app.add_subcommand("bench", "prompt and generation speed, bytes per token, share of the measured roofs");
     sub->footer("Examples:\n  busbar bench model.gguf\n  busbar bench model.gguf -p 128 -n 32 --batch 4 --json");
     add_common(*sub, o->common, true);
     sub->add_option("-p,--prompt", o->prompt, "tokens of the prompt")->capture_default_str();

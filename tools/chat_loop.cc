@@ -17,10 +17,11 @@ class LineEditor {
     LineEditor() : history_(history_init()), editor_(el_init("busbar", stdin, stderr, stderr)) {
         HistEvent event;
         history(history_, &event, H_SETSIZE, 1000);
-        el_set(editor_, EL_PROMPT, +[](EditLine*) -> char* {
-            static char prompt[] = "> ";
-            return prompt;
-        });
+        el_set(
+            editor_, EL_PROMPT, +[](EditLine*) -> char* {
+                static char prompt[] = "> ";
+                return prompt;
+            });
         el_set(editor_, EL_EDITOR, "emacs");
         el_set(editor_, EL_SIGNAL, 0);
         el_set(editor_, EL_HIST, history, history_);
@@ -53,7 +54,8 @@ int64_t shared_prefix(const std::vector<int32_t>& a, const std::vector<int32_t>&
 
 }  // namespace
 
-int chat_loop(const CommonOptions& common, OpenModel& model, const Tokenizer& tokenizer, const Chat& chat, const std::string& system, const GenerateOptions& options) {
+int chat_loop(const CommonOptions& common, OpenModel& model, const Tokenizer& tokenizer, const Chat& chat,
+              const std::string& system, const GenerateOptions& options) {
     note(common, "Type a message. Ctrl-C stops an answer, Ctrl-D ends.");
     Engine engine(*model.loaded);
     LineEditor editor;
@@ -73,10 +75,12 @@ int chat_loop(const CommonOptions& common, OpenModel& model, const Tokenizer& to
         messages.push_back({{"role", "user"}, {"content", line}});
         try {
             const std::vector<int32_t> ids = chat.encode(chat.render({{"messages", messages}}));
-            const int64_t keep = std::min({shared_prefix(past_tokens, ids), past.length, static_cast<int64_t>(ids.size()) - 1});
+            const int64_t keep =
+                std::min({shared_prefix(past_tokens, ids), past.length, static_cast<int64_t>(ids.size()) - 1});
             engine.cache().truncate(past, std::max<int64_t>(keep, 0));
             past_tokens.clear();
-            Answer answer = generate(engine, tokenizer, model.loaded->model().end_ids, ids, std::exchange(past, {}), options, put);
+            Answer answer =
+                generate(engine, tokenizer, model.loaded->model().end_ids, ids, std::exchange(past, {}), options, put);
             put("\n");
             note(common, speed_line(answer, ids.size(), *model.loaded));
             messages.push_back({{"role", "assistant"}, {"content", answer.text}});

@@ -9,7 +9,8 @@ namespace busbar {
 namespace {
 
 std::string figure(const Figure& f, double unit, std::string_view name) {
-    return f.value > 0 ? fmt::format("{:.1f} {} ({})", f.value / unit, name, name_of(f.origin)) : std::string("unknown");
+    return f.value > 0 ? fmt::format("{:.1f} {} ({})", f.value / unit, name, name_of(f.origin))
+                       : std::string("unknown");
 }
 
 int chips(const CommonOptions& o) {
@@ -21,12 +22,22 @@ int chips(const CommonOptions& o) {
             const auto device = spec.open({o.threads, ""});
             device->measure();
             const Profile& p = device->profile();
-            row.update({{"usable", true}, {"detail", p.detail}, {"maker", p.maker}, {"driver", p.driver}, {"isas", spec.isas()}, {"kernels", p.rows.size()},
-                        {"memory_bytes", p.memory_bytes.value}, {"read_gb_s", p.read_bytes_per_s.value / 1e9}, {"gflop_s", p.flops_per_s.value / 1e9}});
+            row.update({{"usable", true},
+                        {"detail", p.detail},
+                        {"maker", p.maker},
+                        {"driver", p.driver},
+                        {"isas", spec.isas()},
+                        {"kernels", p.rows.size()},
+                        {"memory_bytes", p.memory_bytes.value},
+                        {"read_gb_s", p.read_bytes_per_s.value / 1e9},
+                        {"gflop_s", p.flops_per_s.value / 1e9}});
             if (!o.json)
-                put(fmt::format("{:<10} {}\n           {}, {}\n           memory {}, reads {}, f32 {}\n           {} kernel rows{}\n", spec.word, p.detail, p.maker, p.driver,
-                                figure(p.memory_bytes, 1e9, "GB"), figure(p.read_bytes_per_s, 1e9, "GB/s"), figure(p.flops_per_s, 1e9, "GFLOP/s"), p.rows.size(),
-                                spec.isas().size() > 1 ? fmt::format("; --isa {}", fmt::join(spec.isas(), " | ")) : ""));
+                put(fmt::format(
+                    "{:<10} {}\n           {}, {}\n           memory {}, reads {}, f32 {}\n           {} kernel "
+                    "rows{}\n",
+                    spec.word, p.detail, p.maker, p.driver, figure(p.memory_bytes, 1e9, "GB"),
+                    figure(p.read_bytes_per_s, 1e9, "GB/s"), figure(p.flops_per_s, 1e9, "GFLOP/s"), p.rows.size(),
+                    spec.isas().size() > 1 ? fmt::format("; --isa {}", fmt::join(spec.isas(), " | ")) : ""));
         } catch (const Error& e) {
             row.update({{"usable", false}, {"why", e.what()}});
             if (!o.json) put(fmt::format("{:<10} not usable: {}\n", spec.word, e.what()));
@@ -41,7 +52,8 @@ int chips(const CommonOptions& o) {
 
 void add_chips(CLI::App& app, int& exit_code) {
     auto o = std::make_shared<CommonOptions>();
-    CLI::App* sub = app.add_subcommand("chips", "every chip found: name, maker, driver, memory, rates, why one is not usable");
+    CLI::App* sub =
+        app.add_subcommand("chips", "every chip found: name, maker, driver, memory, rates, why one is not usable");
     add_common(*sub, *o, false);
     sub->callback([o, &exit_code] { exit_code = chips(*o); });
 }

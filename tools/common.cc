@@ -41,10 +41,15 @@ void check_split(const std::string& split, const std::string& chip, int64_t laye
         const size_t colon = part.rfind(':');
         int64_t from = -1, to = -1;
         int used = 0;
-        if (colon == std::string::npos || std::sscanf(part.c_str() + colon + 1, "%ld-%ld%n", &from, &to, &used) != 2 || part[colon + 1 + used] != 0)
+        if (colon == std::string::npos || std::sscanf(part.c_str() + colon + 1, "%ld-%ld%n", &from, &to, &used) != 2 ||
+            part[colon + 1 + used] != 0)
             throw usage_error("[split] expected CHIP:FIRST-LAST, got {}", quote(part));
-        if (part.substr(0, colon) != chip) throw usage_error("[split] expected chips that --chip names ({}), got {}", chip, quote(part.substr(0, colon)));
-        if (from != next || to < from) throw usage_error("[split] expected layer {} to come next, got {}-{}: every layer once, in order", next, from, to);
+        if (part.substr(0, colon) != chip)
+            throw usage_error("[split] expected chips that --chip names ({}), got {}", chip,
+                              quote(part.substr(0, colon)));
+        if (from != next || to < from)
+            throw usage_error("[split] expected layer {} to come next, got {}-{}: every layer once, in order", next,
+                              from, to);
         next = to + 1;
     }
     if (next != layers) throw usage_error("[split] expected layers 0-{}, got 0-{}", layers - 1, next - 1);
@@ -53,17 +58,20 @@ void check_split(const std::string& split, const std::string& chip, int64_t laye
 }  // namespace
 
 void add_common(CLI::App& app, CommonOptions& o, bool with_model) {
-    if (with_model) app.add_option("MODEL", o.model, "a .gguf file, or a folder with config.json and *.safetensors")->required();
+    if (with_model)
+        app.add_option("MODEL", o.model, "a .gguf file, or a folder with config.json and *.safetensors")->required();
     app.add_option("--chip", o.chip, "which chip may be used; see `busbar chips`")->capture_default_str();
     app.add_option("--isa", o.isa, "force an instruction set of the chip; see `busbar chips`");
     app.add_flag("--no-fallback", o.no_fallback, "a node that would run elsewhere is an error (exit 4)");
     app.add_option("--numerics", o.numerics, "what kernels may round: strict, accurate or fast")->capture_default_str();
-    app.add_option("--order", o.order, "free, or invariant: a request's bits independent of batch and chunking")->capture_default_str();
+    app.add_option("--order", o.order, "free, or invariant: a request's bits independent of batch and chunking")
+        ->capture_default_str();
     app.add_option("--split", o.split, "layers by hand: \"CHIP:0-14,CHIP:15-29\"");
     app.add_option("--gate", o.gate, "auto, full or off")->capture_default_str();
     app.add_option("--kv", o.kv, "cache element: f32, f16 or bf16; default: the chip's most exact one");
     app.add_option("--threads", o.threads, "threads; 0 = all that this process may use")->capture_default_str();
-    app.add_option("--context", o.context, "positions per sequence; 0 = what the model was trained for, at most 8192")->capture_default_str();
+    app.add_option("--context", o.context, "positions per sequence; 0 = what the model was trained for, at most 8192")
+        ->capture_default_str();
     app.add_option("--no-pass", o.skip_passes, "switch a pass off by name; see `busbar show passes` (repeatable)");
     app.add_flag("--json", o.json, "one JSON document on stdout");
     app.add_flag("--quiet", o.quiet, "nothing on stderr but errors");
@@ -71,12 +79,16 @@ void add_common(CLI::App& app, CommonOptions& o, bool with_model) {
 }
 
 void apply_common(const CommonOptions& o) {
-    if (!parse_accuracy(o.numerics)) throw usage_error("[cli] --numerics: expected strict, accurate or fast, got {}", quote(o.numerics));
+    if (!parse_accuracy(o.numerics))
+        throw usage_error("[cli] --numerics: expected strict, accurate or fast, got {}", quote(o.numerics));
     if (!parse_order(o.order)) throw usage_error("[cli] --order: expected free or invariant, got {}", quote(o.order));
-    if (o.gate != "auto" && o.gate != "full" && o.gate != "off") throw usage_error("[cli] --gate: expected auto, full or off, got {}", quote(o.gate));
-    if (!o.kv.empty() && o.kv != "f32" && o.kv != "f16" && o.kv != "bf16") throw usage_error("[cli] --kv: expected f32, f16 or bf16, got {}", quote(o.kv));
+    if (o.gate != "auto" && o.gate != "full" && o.gate != "off")
+        throw usage_error("[cli] --gate: expected auto, full or off, got {}", quote(o.gate));
+    if (!o.kv.empty() && o.kv != "f32" && o.kv != "f16" && o.kv != "bf16")
+        throw usage_error("[cli] --kv: expected f32, f16 or bf16, got {}", quote(o.kv));
     if (o.threads < 0 || o.threads > 1024) throw usage_error("[cli] --threads: expected 0 to 1024, got {}", o.threads);
-    if (o.context < 0 || o.context > (int64_t{1} << 24)) throw usage_error("[cli] --context: expected 0 to 16777216, got {}", o.context);
+    if (o.context < 0 || o.context > (int64_t{1} << 24))
+        throw usage_error("[cli] --context: expected 0 to 16777216, got {}", o.context);
 }
 
 std::unique_ptr<Device> open_device(const CommonOptions& o) {
@@ -85,7 +97,9 @@ std::unique_ptr<Device> open_device(const CommonOptions& o) {
     for (const std::string& word : words)
         if (word != "auto" && std::ranges::find(known, word) == known.end())
             throw usage_error("[cli] --chip: expected one of auto, {}, got {}", fmt::join(known, ", "), quote(word));
-    if (words.size() > 1) throw chip_error("chip", "[cli] this build runs a model on one chip at a time; --chip {} names {}", o.chip, words.size());
+    if (words.size() > 1)
+        throw chip_error("chip", "[cli] this build runs a model on one chip at a time; --chip {} names {}", o.chip,
+                         words.size());
     return open_chip(words[0] == "auto" ? fallback_chip() : std::string_view(words[0]), {o.threads, o.isa});
 }
 
@@ -131,7 +145,10 @@ Json placement_json(const LoadedModel& model) {
 
 Json memory_json(const LoadedModel& model) {
     const MemoryUse m = model.memory();
-    return {{"weights", m.mapped_weights + m.packed_weights + m.constants}, {"kv", m.cache}, {"scratch", m.scratch}, {"peak_rss", peak_resident_bytes()}};
+    return {{"weights", m.mapped_weights + m.packed_weights + m.constants},
+            {"kv", m.cache},
+            {"scratch", m.scratch},
+            {"peak_rss", peak_resident_bytes()}};
 }
 
 void put(std::string_view text) {
@@ -153,11 +170,15 @@ void catch_interrupt() {
     action.sa_handler = [](int) { interrupts = interrupts + 1; };
     sigemptyset(&action.sa_mask);
     sigaction(SIGINT, &action, nullptr);
-    signal(SIGPIPE, SIG_IGN);   // a closed pipe is a result of write(), not a death
+    signal(SIGPIPE, SIG_IGN);  // a closed pipe is a result of write(), not a death
 }
 
-bool interrupted() { return interrupts > 0; }
-void clear_interrupt() { interrupts = 0; }
+bool interrupted() {
+    return interrupts > 0;
+}
+void clear_interrupt() {
+    interrupts = 0;
+}
 
 uint64_t peak_resident_bytes() {
     struct rusage usage {};
@@ -165,8 +186,12 @@ uint64_t peak_resident_bytes() {
     return static_cast<uint64_t>(usage.ru_maxrss) * 1024;
 }
 
-double seconds_since_start() { return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count(); }
+double seconds_since_start() {
+    return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
 
-std::string read_text(const std::string& path) { return read_file(path == "-" ? "/dev/stdin" : path); }
+std::string read_text(const std::string& path) {
+    return read_file(path == "-" ? "/dev/stdin" : path);
+}
 
 }  // namespace busbar

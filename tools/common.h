@@ -44,7 +44,8 @@ struct OpenModel {
     double load_seconds = 0;
 };
 
-/// Opens, imports, plans and loads. `adjust` may change the load options (chunk, logit rows, sequences) before planning.
+/// Opens, imports, plans and loads. `adjust` may change the load options (chunk, logit rows, sequences) before
+/// planning.
 OpenModel open_model(const CommonOptions& options, const std::function<void(LoadOptions&)>& adjust = {});
 
 /// The context to plan for: --context, else what the model was trained for, at most 8,192.
@@ -55,8 +56,8 @@ void print_placement(const CommonOptions& options, const OpenModel& model);
 Json placement_json(const LoadedModel& model);
 Json memory_json(const LoadedModel& model);
 
-/// stdout carries the result and nothing else. Writes all of it at once; throws Error{bad_input} on a full disk, ClosedPipe if the
-/// reader has gone.
+/// stdout carries the result and nothing else. Writes all of it at once; throws Error{bad_input} on a full disk,
+/// ClosedPipe if the reader has gone.
 void put(std::string_view text);
 struct ClosedPipe {};
 

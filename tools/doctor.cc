@@ -16,7 +16,7 @@ namespace {
 
 struct Finding {
     bool good;
-    std::string what, fix;   ///< fix: one command or one sentence; "" where nothing is wrong
+    std::string what, fix;  ///< fix: one command or one sentence; "" where nothing is wrong
 };
 
 std::string cache_folder() {
@@ -28,7 +28,8 @@ std::string cache_folder() {
 
 Finding check_memory(const Profile& chip) {
     const double gb = chip.memory_bytes.value / 1e9;
-    return {gb >= 1, fmt::format("memory: {:.1f} GB free for models", gb), gb >= 1 ? "" : "close other programs; the default model needs about 0.3 GB"};
+    return {gb >= 1, fmt::format("memory: {:.1f} GB free for models", gb),
+            gb >= 1 ? "" : "close other programs; the default model needs about 0.3 GB"};
 }
 
 Finding check_cache() {
@@ -39,9 +40,13 @@ Finding check_cache() {
     const bool writable = !error && static_cast<bool>(std::ofstream(probe) << "x");
     std::filesystem::remove(probe, error);
     struct statvfs fs {};
-    const double free_gb = statvfs(folder.c_str(), &fs) == 0 ? static_cast<double>(fs.f_bavail) * static_cast<double>(fs.f_frsize) / 1e9 : 0;
-    if (!writable) return {false, fmt::format("cache: {} cannot be written", folder), "export BUSBAR_CACHE=/a/folder/you/own"};
-    return {free_gb > 1, fmt::format("cache: {} ({:.0f} GB free)", folder, free_gb), free_gb > 1 ? "" : fmt::format("free some space: du -sh {}/*", folder)};
+    const double free_gb = statvfs(folder.c_str(), &fs) == 0
+                               ? static_cast<double>(fs.f_bavail) * static_cast<double>(fs.f_frsize) / 1e9
+                               : 0;
+    if (!writable)
+        return {false, fmt::format("cache: {} cannot be written", folder), "export BUSBAR_CACHE=/a/folder/you/own"};
+    return {free_gb > 1, fmt::format("cache: {} ({:.0f} GB free)", folder, free_gb),
+            free_gb > 1 ? "" : fmt::format("free some space: du -sh {}/*", folder)};
 }
 
 Finding check_default_model() {
@@ -61,7 +66,10 @@ int doctor(const CommonOptions& o) {
             if (spec.word == fallback_chip()) {
                 findings.push_back(check_memory(p));
                 const std::vector<std::string> isas = spec.isas();
-                if (isas.size() == 1) findings.push_back({false, fmt::format("chip {}: only the {} kernels can run here", spec.word, isas[0]), "a newer processor would be several times faster"});
+                if (isas.size() == 1)
+                    findings.push_back({false,
+                                        fmt::format("chip {}: only the {} kernels can run here", spec.word, isas[0]),
+                                        "a newer processor would be several times faster"});
             }
         } catch (const Error& e) {
             findings.push_back({false, fmt::format("chip {}: {}", spec.word, e.what()), "busbar chips"});
@@ -74,7 +82,9 @@ int doctor(const CommonOptions& o) {
     for (const Finding& f : findings) {
         all_good = all_good && f.good;
         rows.push_back({{"good", f.good}, {"what", f.what}, {"fix", f.fix}});
-        if (!o.json) put(fmt::format("{}  {}{}\n", f.good ? "ok  " : "FIX ", f.what, f.fix.empty() ? "" : "\n      -> " + f.fix));
+        if (!o.json)
+            put(fmt::format("{}  {}{}\n", f.good ? "ok  " : "FIX ", f.what,
+                            f.fix.empty() ? "" : "\n      -> " + f.fix));
     }
     if (o.json) put(rows.dump() + "\n");
     return all_good ? 0 : static_cast<int>(ErrorCode::answer_is_no);

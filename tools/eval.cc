@@ -25,7 +25,8 @@ struct EvalOptions {
 class NpyWriter {
   public:
     NpyWriter(const std::string& path, int64_t rows, int64_t columns) : path_(path), out_(path, std::ios::binary) {
-        std::string header = fmt::format("{{'descr': '<f4', 'fortran_order': False, 'shape': ({}, {}), }}", rows, columns);
+        std::string header =
+            fmt::format("{{'descr': '<f4', 'fortran_order': False, 'shape': ({}, {}), }}", rows, columns);
         header.append(63 - (10 + header.size()) % 64, ' ');
         header += '\n';
         const auto length = static_cast<uint16_t>(header.size());
@@ -53,7 +54,8 @@ class NpyWriter {
 
 void draw_progress(const CommonOptions& o, int64_t done, int64_t all, double seconds) {
     if (o.quiet || !isatty(STDERR_FILENO)) return;
-    std::cerr << fmt::format("\r{}/{} tokens, {:.0f} s left ", done, all, seconds / static_cast<double>(done) * static_cast<double>(all - done));
+    std::cerr << fmt::format("\r{}/{} tokens, {:.0f} s left ", done, all,
+                             seconds / static_cast<double>(done) * static_cast<double>(all - done));
     if (done == all) std::cerr << "\r\033[K";
 }
 
@@ -61,9 +63,10 @@ int eval(const EvalOptions& o) {
     apply_common(o.common);
     if (o.text.empty() == o.ids.empty()) throw usage_error("[cli] expected one of --text and --ids");
     const ModelFile file = open_model_file(o.common.model);
-    const std::vector<int32_t> ids = o.ids.empty() ? open_tokenizer(file)->encode(read_text(o.text), true) : parse_ids(read_text(o.ids), o.ids, 0);
+    const std::vector<int32_t> ids =
+        o.ids.empty() ? open_tokenizer(file)->encode(read_text(o.text), true) : parse_ids(read_text(o.ids), o.ids, 0);
     OpenModel model = open_model(o.common, [](LoadOptions& load) {
-        load.chunk = 128;        // logits of every row: 128 rows of a vocabulary of 150,000 are 77 MB
+        load.chunk = 128;  // logits of every row: 128 rows of a vocabulary of 150,000 are 77 MB
         load.logit_rows = 128;
     });
     print_placement(o.common, model);
@@ -75,7 +78,8 @@ int eval(const EvalOptions& o) {
     evaluate(*model.loaded, ids, [&](int64_t position, std::span<const float> logits) {
         if (npy) npy->write(logits);
         if (position + 1 < count) sum += log_sum_exp(logits) - logits[ids[position + 1]];
-        if ((position + 1) % 128 == 0 || position + 1 == count) draw_progress(o.common, position + 1, count, seconds_since_start() - begin);
+        if ((position + 1) % 128 == 0 || position + 1 == count)
+            draw_progress(o.common, position + 1, count, seconds_since_start() - begin);
         return !interrupted();
     });
     if (interrupted()) return static_cast<int>(ErrorCode::interrupted);
@@ -83,11 +87,18 @@ int eval(const EvalOptions& o) {
     const double nll = count > 1 ? sum / static_cast<double>(count - 1) : 0;
     const double seconds = seconds_since_start() - begin;
     if (o.common.json) {
-        put(Json{{"tokens", count}, {"nll", nll}, {"perplexity", std::exp(nll)}, {"placement", placement_json(*model.loaded)}, {"timing", {{"load_s", model.load_seconds}, {"eval_s", seconds}}},
-                 {"memory", memory_json(*model.loaded)}}.dump() + "\n");
+        put(Json{{"tokens", count},
+                 {"nll", nll},
+                 {"perplexity", std::exp(nll)},
+                 {"placement", placement_json(*model.loaded)},
+                 {"timing", {{"load_s", model.load_seconds}, {"eval_s", seconds}}},
+                 {"memory", memory_json(*model.loaded)}}
+                .dump() +
+            "\n");
     } else {
         put(fmt::format("tokens {}  nll {:.6f}  perplexity {:.4f}\n", count, nll, std::exp(nll)));
-        note(o.common, fmt::format("{:.1f} tok/s, {} MB peak", static_cast<double>(count) / seconds, peak_resident_bytes() / 1000000));
+        note(o.common, fmt::format("{:.1f} tok/s, {} MB peak", static_cast<double>(count) / seconds,
+                                   peak_resident_bytes() / 1000000));
     }
     return 0;
 }
@@ -96,8 +107,11 @@ int eval(const EvalOptions& o) {
 
 void add_eval(CLI::App& app, int& exit_code) {
     auto o = std::make_shared<EvalOptions>();
-    CLI::App* sub = app.add_subcommand("eval", "negative log-likelihood, perplexity and, on demand, all logits of a given text");
-    sub->footer("Examples:\n  busbar eval model.gguf --text book.txt\n  busbar eval folder/ --ids ids.txt --logits out.npy --numerics strict --json");
+    CLI::App* sub =
+        app.add_subcommand("eval", "negative log-likelihood, perplexity and, on demand, all logits of a given text");
+    sub->footer(
+        "Examples:\n  busbar eval model.gguf --text book.txt\n  busbar eval folder/ --ids ids.txt --logits out.npy "
+        "--numerics strict --json");
     add_common(*sub, o->common, true);
     sub->add_option("--text", o->text, "a file that holds the text; - reads stdin");
     sub->add_option("--ids", o->ids, "a file of decimal ids separated by white space, fed as they are; - reads stdin");

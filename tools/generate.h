@@ -23,7 +23,7 @@ void check_generate(const GenerateOptions& options);
 struct Answer {
     std::vector<int32_t> tokens;
     std::string text;
-    std::vector<std::vector<TokenScore>> logprobs;   ///< per token, if asked for
+    std::vector<std::vector<TokenScore>> logprobs;  ///< per token, if asked for
     Finish finish = Finish::none;
     double prefill_seconds = 0, decode_seconds = 0;  ///< to the first token, and from it to the last
     Cache::Sequence past;                            ///< of prompt and answer, for the next turn; release it
@@ -31,8 +31,9 @@ struct Answer {
 
 /// Generates one answer. Text goes to `sink` as it becomes valid UTF-8 (nullptr: nowhere), never past a stop text.
 /// `past` holds the first positions of `ids`, already computed. Ctrl-C ends it with Finish::interrupted.
-Answer generate(Engine& engine, const Tokenizer& tokenizer, const std::vector<int64_t>& more_end_ids, const std::vector<int32_t>& ids, std::optional<Cache::Sequence> past,
-                const GenerateOptions& options, void (*sink)(std::string_view));
+Answer generate(Engine& engine, const Tokenizer& tokenizer, const std::vector<int64_t>& more_end_ids,
+                const std::vector<int32_t>& ids, std::optional<Cache::Sequence> past, const GenerateOptions& options,
+                void (*sink)(std::string_view));
 
 Json answer_json(const Answer& answer, const std::vector<int32_t>& prompt, const OpenModel& model);
 /// "prompt 12 tokens, 180 tok/s; answer 64 tokens, 41 tok/s; memory 131 MB, peak 150 MB"

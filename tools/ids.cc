@@ -19,7 +19,8 @@ std::vector<int32_t> parse_ids(const std::string& text, const std::string& addre
         int32_t id = -1;
         const auto [next, error] = std::from_chars(p, end, id);
         if (error != std::errc() || id < 0 || (limit > 0 && id >= limit))
-            throw bad_input(fmt::format("{}: offset {}", address, p - text.data()), "[ids] expected token ids of 0 to {}, got {}", limit > 0 ? limit - 1 : INT32_MAX,
+            throw bad_input(fmt::format("{}: offset {}", address, p - text.data()),
+                            "[ids] expected token ids of 0 to {}, got {}", limit > 0 ? limit - 1 : INT32_MAX,
                             quote(std::string_view(p, std::min<size_t>(end - p, 12))));
         ids.push_back(id);
         p = next;

@@ -10,8 +10,11 @@ namespace busbar {
 namespace {
 
 int run_command(int argc, char** argv) {
-    CLI::App app{"Busbar runs an AI model, unchanged, on any maker's chip, and shows that the answers agree.", "busbar"};
-    app.footer("Exit codes: 0 done, 1 the answer is no, 2 usage, 3 bad input, 4 chip, 5 does not fit, 6 not enough evidence, 70 defect, 130 interrupted.");
+    CLI::App app{"Busbar runs an AI model, unchanged, on any maker's chip, and shows that the answers agree.",
+                 "busbar"};
+    app.footer(
+        "Exit codes: 0 done, 1 the answer is no, 2 usage, 3 bad input, 4 chip, 5 does not fit, 6 not enough evidence, "
+        "70 defect, 130 interrupted.");
     app.require_subcommand(1);
     app.set_version_flag("--version", std::string("busbar ") + BUSBAR_VERSION);
     int exit_code = 0;
@@ -31,7 +34,8 @@ int run_command(int argc, char** argv) {
     } catch (const CLI::CallForVersion& e) {
         return app.exit(e);
     } catch (const CLI::ParseError& e) {
-        std::cerr << "busbar: " << e.what() << "\n        `busbar --help` lists the commands, `busbar COMMAND --help` their options.\n";
+        std::cerr << "busbar: " << e.what()
+                  << "\n        `busbar --help` lists the commands, `busbar COMMAND --help` their options.\n";
         return static_cast<int>(ErrorCode::usage);
     }
     return exit_code;
@@ -48,7 +52,7 @@ int main(int argc, char** argv) {
     try {
         return run_command(argc, argv);
     } catch (const ClosedPipe&) {
-        return 0;   // the reader has what it wanted
+        return 0;  // the reader has what it wanted
     } catch (const Error& e) {
         std::cerr << "busbar: " << e.what() << '\n';
         return static_cast<int>(e.code());

@@ -32,18 +32,24 @@ std::vector<TokenId> encode_prompt(const RunOptions& o, const Tokenizer& tokeniz
     if (o.raw) return tokenizer.encode(prompt, true);
     const std::string source = o.template_file.empty() ? "" : read_text(o.template_file);
     const Chat chat(tokenizer, source, o.template_file.empty() ? o.common.model : o.template_file);
-    const Json conversation = o.messages_file.empty() ? one_turn(o, prompt) : conversation_from_json(parse_json(read_text(o.messages_file), o.messages_file), o.messages_file);
+    const Json conversation =
+        o.messages_file.empty()
+            ? one_turn(o, prompt)
+            : conversation_from_json(parse_json(read_text(o.messages_file), o.messages_file), o.messages_file);
     return chat.encode(chat.render(conversation));
 }
 
 int answer_once(const RunOptions& o, OpenModel& model, const Tokenizer& tokenizer) {
     std::string prompt = o.prompt;
-    if (o.messages_file.empty() && (prompt == "-" || (prompt.empty() && !isatty(STDIN_FILENO)))) prompt = read_text("-");
-    if (o.messages_file.empty() && prompt.empty()) throw bad_input("prompt", "[run] expected some text, got an empty prompt");
+    if (o.messages_file.empty() && (prompt == "-" || (prompt.empty() && !isatty(STDIN_FILENO))))
+        prompt = read_text("-");
+    if (o.messages_file.empty() && prompt.empty())
+        throw bad_input("prompt", "[run] expected some text, got an empty prompt");
     const std::vector<TokenId> ids = encode_prompt(o, tokenizer, prompt);
     Engine engine(*model.loaded);
     print_placement(o.common, model);
-    const Answer answer = generate(engine, tokenizer, model.loaded->model().end_ids, ids, {}, o.generate, o.common.json ? nullptr : put);
+    const Answer answer =
+        generate(engine, tokenizer, model.loaded->model().end_ids, ids, {}, o.generate, o.common.json ? nullptr : put);
     if (o.common.json) {
         put(answer_json(answer, ids, model).dump(-1, ' ', false, Json::error_handler_t::replace) + "\n");
     } else {
@@ -73,7 +79,9 @@ int run(const RunOptions& o) {
 void add_run(CLI::App& app, int& exit_code) {
     auto o = std::make_shared<RunOptions>();
     CLI::App* sub = app.add_subcommand("run", "a chat on a terminal; with -p, - or a pipe, one answer");
-    sub->footer("Examples:\n  busbar run model.gguf\n  busbar run model.gguf -p \"Why is the sky blue?\" -n 100\n  echo 'Translate: good morning' | busbar run folder/ --json");
+    sub->footer(
+        "Examples:\n  busbar run model.gguf\n  busbar run model.gguf -p \"Why is the sky blue?\" -n 100\n  echo "
+        "'Translate: good morning' | busbar run folder/ --json");
     add_common(*sub, o->common, true);
     sub->add_option("-p,--prompt", o->prompt, "the text to answer; - reads it from stdin");
     sub->add_flag("--raw", o->raw, "the text as it is, without the chat template");

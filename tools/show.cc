@@ -27,10 +27,24 @@ std::string metadata_text(const gguf::Value& value) {
 
 void show_file(const ShowOptions& o, const ModelFile& file) {
     const DecoderConfig c = read_config(file);
-    Json out = {{"path", file.path}, {"container", file.gguf ? fmt::format("gguf v{}", file.gguf->version()) : std::string("safetensors")}, {"family", c.family}, {"layers", c.layers},
-                {"hidden", c.hidden}, {"heads", c.heads}, {"kv_heads", c.kv_heads}, {"head_dim", c.head_dim}, {"intermediate", c.intermediate}, {"vocabulary", c.vocabulary},
-                {"context", c.context}, {"norm_epsilon", c.norm_epsilon}, {"tied", c.tied}, {"rope", c.rope.kind}, {"rope_theta", c.rope.theta}, {"rope_factor", c.rope.factor},
-                {"pairing", c.pairing}, {"tensors", file.tensors.size()}};
+    Json out = {{"path", file.path},
+                {"container", file.gguf ? fmt::format("gguf v{}", file.gguf->version()) : std::string("safetensors")},
+                {"family", c.family},
+                {"layers", c.layers},
+                {"hidden", c.hidden},
+                {"heads", c.heads},
+                {"kv_heads", c.kv_heads},
+                {"head_dim", c.head_dim},
+                {"intermediate", c.intermediate},
+                {"vocabulary", c.vocabulary},
+                {"context", c.context},
+                {"norm_epsilon", c.norm_epsilon},
+                {"tied", c.tied},
+                {"rope", c.rope.kind},
+                {"rope_theta", c.rope.theta},
+                {"rope_factor", c.rope.factor},
+                {"pairing", c.pairing},
+                {"tensors", file.tensors.size()}};
     int64_t parameters = 0, bytes = 0;
     for (const auto& [name, t] : file.tensors) parameters += t.count(), bytes += static_cast<int64_t>(t.bytes.size());
     out["parameters"] = parameters;
@@ -45,18 +59,26 @@ void show_file(const ShowOptions& o, const ModelFile& file) {
         put(out.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n");
         return;
     }
-    for (const auto& [key, value] : out.items()) put(fmt::format("{:<14} {}\n", key, value.is_string() ? value.get<std::string>() : value.dump()));
+    for (const auto& [key, value] : out.items())
+        put(fmt::format("{:<14} {}\n", key, value.is_string() ? value.get<std::string>() : value.dump()));
     put("metadata\n");
-    for (const auto& [key, value] : metadata.items()) put(fmt::format("  {:<44} {}\n", key, value.is_string() ? value.get<std::string>() : value.dump()));
+    for (const auto& [key, value] : metadata.items())
+        put(fmt::format("  {:<44} {}\n", key, value.is_string() ? value.get<std::string>() : value.dump()));
 }
 
 void show_tensors(const ShowOptions& o, const ModelFile& file) {
     Json rows = Json::array();
     for (const auto& [name, t] : file.tensors) {
         if (o.common.json)
-            rows.push_back({{"name", name}, {"encoding", t.encoding->name}, {"shape", t.shape}, {"bytes", t.bytes.size()}, {"offset", t.offset}, {"file", t.file ? t.file->path() : ""}});
+            rows.push_back({{"name", name},
+                            {"encoding", t.encoding->name},
+                            {"shape", t.shape},
+                            {"bytes", t.bytes.size()},
+                            {"offset", t.offset},
+                            {"file", t.file ? t.file->path() : ""}});
         else
-            put(fmt::format("{:<44} {:<8} {:<20} {:>14} bytes at {}\n", quote(name, 60), t.encoding->name, fmt::format("[{}]", fmt::join(t.shape, ", ")), with_commas(t.bytes.size()),
+            put(fmt::format("{:<44} {:<8} {:<20} {:>14} bytes at {}\n", quote(name, 60), t.encoding->name,
+                            fmt::format("[{}]", fmt::join(t.shape, ", ")), with_commas(t.bytes.size()),
                             with_commas(t.offset)));
     }
     if (o.common.json) put(rows.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n");
@@ -65,9 +87,16 @@ void show_tensors(const ShowOptions& o, const ModelFile& file) {
 void show_passes(const CommonOptions& common, const std::vector<PassReport>& reports) {
     Json rows = Json::array();
     for (const PassReport& r : reports) {
-        rows.push_back({{"pass", r.name}, {"why", r.why}, {"skipped", r.skipped}, {"changes", r.changes}, {"nodes_before", r.nodes_before}, {"nodes_after", r.nodes_after}, {"seconds", r.seconds}});
+        rows.push_back({{"pass", r.name},
+                        {"why", r.why},
+                        {"skipped", r.skipped},
+                        {"changes", r.changes},
+                        {"nodes_before", r.nodes_before},
+                        {"nodes_after", r.nodes_after},
+                        {"seconds", r.seconds}});
         if (!common.json)
-            put(fmt::format("{:<22} {:>4} changes  {:>5} -> {:>5} nodes  {:>7.2f} ms  {}{}\n", r.name, r.changes, r.nodes_before, r.nodes_after, 1e3 * r.seconds, r.skipped ? "(skipped) " : "", r.why));
+            put(fmt::format("{:<22} {:>4} changes  {:>5} -> {:>5} nodes  {:>7.2f} ms  {}{}\n", r.name, r.changes,
+                            r.nodes_before, r.nodes_after, 1e3 * r.seconds, r.skipped ? "(skipped) " : "", r.why));
     }
     if (common.json) put(rows.dump() + "\n");
 }
@@ -76,10 +105,24 @@ Json plan_json(const Plan& plan) {
     Json steps = Json::array();
     for (const PlannedStep& s : plan.steps) {
         const Node& n = plan.graph.nodes()[s.node];
-        steps.push_back({{"op", n.op->name}, {"node", n.name}, {"row", s.row->name}, {"chip", plan.chips[s.chip]->chip}, {"flops", s.cost.flops}, {"bytes", s.cost.bytes}, {"seconds", s.seconds}});
+        steps.push_back({{"op", n.op->name},
+                         {"node", n.name},
+                         {"row", s.row->name},
+                         {"chip", plan.chips[s.chip]->chip},
+                         {"flops", s.cost.flops},
+                         {"bytes", s.cost.bytes},
+                         {"seconds", s.seconds}});
     }
-    return {{"title", plan.graph.title}, {"rows", plan.options.binding.rows}, {"chip", plan.chips[0]->chip}, {"numerics", name_of(plan.options.accuracy)}, {"order", name_of(plan.options.order)},
-            {"steps", steps}, {"scratch_bytes", plan.scratch_bytes[0]}, {"scratch_unshared", plan.scratch_unshared}, {"predicted_s", plan.seconds()}, {"copies", 0}};
+    return {{"title", plan.graph.title},
+            {"rows", plan.options.binding.rows},
+            {"chip", plan.chips[0]->chip},
+            {"numerics", name_of(plan.options.accuracy)},
+            {"order", name_of(plan.options.order)},
+            {"steps", steps},
+            {"scratch_bytes", plan.scratch_bytes[0]},
+            {"scratch_unshared", plan.scratch_unshared},
+            {"predicted_s", plan.seconds()},
+            {"copies", 0}};
 }
 
 int show(const ShowOptions& o) {
@@ -107,7 +150,8 @@ int show(const ShowOptions& o) {
         }
         const auto device = open_device(o.common);
         const Profile* chip = &device->profile();
-        const std::vector<PassReport> reports = run_passes(model.graph, {std::span(&chip, 1)}, {o.common.skip_passes.begin(), o.common.skip_passes.end()});
+        const std::vector<PassReport> reports =
+            run_passes(model.graph, {std::span(&chip, 1)}, {o.common.skip_passes.begin(), o.common.skip_passes.end()});
         if (o.stage == "passes") {
             show_passes(o.common, reports);
             return 0;
@@ -127,12 +171,18 @@ int show(const ShowOptions& o) {
 
 void add_show(CLI::App& app, int& exit_code) {
     auto o = std::make_shared<ShowOptions>();
-    CLI::App* sub = app.add_subcommand("show", "prints a stage of the river: file, tensors, graph, passes, plan; or the tables ops, support");
-    sub->footer("Examples:\n  busbar show plan model.gguf --rows 1\n  busbar show tensors model.gguf\n  busbar show support");
-    sub->add_option("STAGE", o->stage, "file, tensors, graph, passes, plan, ops or support")->required()->check(CLI::IsMember({"file", "tensors", "graph", "passes", "plan", "ops", "support"}));
+    CLI::App* sub = app.add_subcommand(
+        "show", "prints a stage of the river: file, tensors, graph, passes, plan; or the tables ops, support");
+    sub->footer(
+        "Examples:\n  busbar show plan model.gguf --rows 1\n  busbar show tensors model.gguf\n  busbar show support");
+    sub->add_option("STAGE", o->stage, "file, tensors, graph, passes, plan, ops or support")
+        ->required()
+        ->check(CLI::IsMember({"file", "tensors", "graph", "passes", "plan", "ops", "support"}));
     sub->add_option("MODEL", o->common.model, "a .gguf file, or a folder with config.json and *.safetensors");
     add_common(*sub, o->common, false);
-    sub->add_option("--rows", o->rows, "rows of the bucket that is planned")->capture_default_str()->check(CLI::Range(1, 65536));
+    sub->add_option("--rows", o->rows, "rows of the bucket that is planned")
+        ->capture_default_str()
+        ->check(CLI::Range(1, 65536));
     sub->add_flag("--markdown", o->markdown, "support: as a Markdown table");
     sub->callback([o, &exit_code] { exit_code = show(*o); });
 }

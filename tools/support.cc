@@ -24,7 +24,8 @@ std::vector<Line> lines() {
     out.push_back({"Containers", "GGUF v2 and v3, whole or split; safetensors folders, single or sharded"});
     out.push_back({"Weight encodings", join_names(encodings(), [](const Encoding* e) { return e->name; })});
     out.push_back({"Rope kinds", "default, linear, dynamic, llama3, yarn"});
-    out.push_back({"Chips", join_names(chip_table(), [](const ChipSpec& s) { return fmt::format("{} ({})", s.word, s.doc); })});
+    out.push_back(
+        {"Chips", join_names(chip_table(), [](const ChipSpec& s) { return fmt::format("{} ({})", s.word, s.doc); })});
     out.push_back({"Passes", join_names(pipeline(), [](const Pass& p) { return p.name; })});
     out.push_back({"Ops", join_names(op_table(), [](const OpRow* op) { return op->name; })});
     return out;
@@ -56,7 +57,12 @@ Json ops_json() {
         Json inputs = Json::array(), attributes = Json::array();
         for (const InputSpec& in : op->inputs) inputs.push_back({{"name", in.name}, {"meaning", in.meaning}});
         for (const AttributeSpec& a : op->attributes) attributes.push_back({{"name", a.name}, {"meaning", a.meaning}});
-        out.push_back({{"name", op->name}, {"doc", op->doc}, {"core", op->is_core()}, {"inputs", inputs}, {"outputs", op->outputs}, {"attributes", attributes}});
+        out.push_back({{"name", op->name},
+                       {"doc", op->doc},
+                       {"core", op->is_core()},
+                       {"inputs", inputs},
+                       {"outputs", op->outputs},
+                       {"attributes", attributes}});
     }
     return out;
 }
@@ -66,7 +72,8 @@ std::string ops_text() {
     for (const OpRow* op : op_table()) {
         out += fmt::format("{:<14} {}  {}\n", op->name, op->is_core() ? "core     " : "composite", op->doc);
         for (const InputSpec& in : op->inputs) out += fmt::format("                 {:<12} {}\n", in.name, in.meaning);
-        for (const AttributeSpec& a : op->attributes) out += fmt::format("                 {:<12} {}\n", a.name, a.meaning);
+        for (const AttributeSpec& a : op->attributes)
+            out += fmt::format("                 {:<12} {}\n", a.name, a.meaning);
     }
     return out;
 }

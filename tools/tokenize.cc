@@ -31,13 +31,15 @@ int tokenize(const TokenizeOptions& o) {
     if (!o.decode.empty()) {
         const std::vector<int32_t> ids = parse_ids(o.decode, "--decode", tokenizer->size());
         const std::string text = tokenizer->decode(ids, !o.no_special);
-        put(o.common.json ? Json{{"text", text}}.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n" : text + "\n");
+        put(o.common.json ? Json{{"text", text}}.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n"
+                          : text + "\n");
         return 0;
     }
     Json out = Json::object();
     std::vector<TokenId> ids;
     if (!o.messages.empty()) {
-        const Chat chat(*tokenizer, o.template_file.empty() ? "" : read_text(o.template_file), o.template_file.empty() ? o.common.model : o.template_file);
+        const Chat chat(*tokenizer, o.template_file.empty() ? "" : read_text(o.template_file),
+                        o.template_file.empty() ? o.common.model : o.template_file);
         const std::vector<RenderedPiece> pieces = chat.render(variables_of(o));
         std::string rendered;
         for (const RenderedPiece& p : pieces) rendered += p.text;
@@ -66,12 +68,16 @@ int tokenize(const TokenizeOptions& o) {
 
 void add_tokenize(CLI::App& app, int& exit_code) {
     auto o = std::make_shared<TokenizeOptions>();
-    CLI::App* sub = app.add_subcommand("tokenize", "ids and pieces of a text; with --messages also the rendered chat template");
-    sub->footer("Examples:\n  busbar tokenize model.gguf \"Hello world\"\n  busbar tokenize model.gguf --decode \"504 3575\"\n  busbar tokenize folder/ --messages chat.json --json");
+    CLI::App* sub =
+        app.add_subcommand("tokenize", "ids and pieces of a text; with --messages also the rendered chat template");
+    sub->footer(
+        "Examples:\n  busbar tokenize model.gguf \"Hello world\"\n  busbar tokenize model.gguf --decode \"504 3575\"\n "
+        " busbar tokenize folder/ --messages chat.json --json");
     add_common(*sub, o->common, true);
     CLI::Option* text = sub->add_option("TEXT", o->text, "the text; stdin if absent");
     sub->add_option("--file", o->file, "a file that holds the text; - reads stdin");
-    sub->add_option("--messages", o->messages, "OpenAI messages as JSON: an array, or an object with messages, tools and template variables");
+    sub->add_option("--messages", o->messages,
+                    "OpenAI messages as JSON: an array, or an object with messages, tools and template variables");
     sub->add_option("--chat-template-file", o->template_file, "a Jinja template instead of the model's own");
     sub->add_option("--template-args", o->template_args, "a JSON object of further template variables");
     sub->add_option("--decode", o->decode, "ids, separated by spaces or commas, to turn into text");

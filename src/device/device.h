@@ -28,18 +28,18 @@ class PackedWeight {
 
 /// One input or output of a step, resolved: where the plan put it.
 struct Operand {
-    ValueType type;                        ///< extents with symbols; the leading symbol's active count is in the step header
-    std::vector<int64_t> extents;          ///< bound to the plan's capacities
-    Element element = Element::f32;        ///< of reals and states; indices are i32
+    ValueType type;                  ///< extents with symbols; the leading symbol's active count is in the step header
+    std::vector<int64_t> extents;    ///< bound to the plan's capacities
+    Element element = Element::f32;  ///< of reals and states; indices are i32
     enum class Where : uint8_t { buffer, weight, step } where = Where::buffer;
-    Buffer* buffer = nullptr;              ///< scratch, constant or state
-    uint64_t offset = 0;                   ///< bytes in buffer; 32-bit words in the step record
+    Buffer* buffer = nullptr;  ///< scratch, constant or state
+    uint64_t offset = 0;       ///< bytes in buffer; 32-bit words in the step record
     const PackedWeight* weight = nullptr;
 };
 
 struct ProgramStep {
     const KernelRow* row = nullptr;
-    std::string name;                      ///< the node's, for errors and traces
+    std::string name;  ///< the node's, for errors and traces
     Attributes attributes;
     std::vector<Operand> inputs, outputs;
 };
@@ -53,13 +53,14 @@ class Program {
     virtual void run(std::span<const int32_t> words) = 0;
 };
 
-/// The chip contract inside the program. A device answers through its profile and receives work; it never calls upwards and
-/// knows no models. Not thread-safe: one caller at a time.
+/// The chip contract inside the program. A device answers through its profile and receives work; it never calls upwards
+/// and knows no models. Not thread-safe: one caller at a time.
 class Device {
   public:
     virtual ~Device() = default;
     virtual const Profile& profile() const = 0;
-    /// Measures what the chip can read and multiply, a fraction of a second, and enters it in the profile. Never on the way to a first token.
+    /// Measures what the chip can read and multiply, a fraction of a second, and enters it in the profile. Never on the
+    /// way to a first token.
     virtual void measure() {}
 
     /// Zeroed, aligned to 64 bytes or more. Throws Error{does_not_fit} with the numbers.
@@ -71,8 +72,9 @@ class Device {
     /// Load stage: converts a frozen weight to `form` without loss.
     virtual std::unique_ptr<PackedWeight> pack(std::shared_ptr<const StoredTensor> tensor, const PackedForm& form) = 0;
 
-    /// Bytes of one page (64 positions) of a state of this type kept in `element`. Page p of a state's buffer starts at p times this,
-    /// so that whole pages can be copied (fork), read back (snapshot) and written (restore) without knowing their layout.
+    /// Bytes of one page (64 positions) of a state of this type kept in `element`. Page p of a state's buffer starts at
+    /// p times this, so that whole pages can be copied (fork), read back (snapshot) and written (restore) without
+    /// knowing their layout.
     virtual uint64_t page_bytes(const ValueType& state, Element element) const = 0;
 
     virtual std::unique_ptr<Program> prepare(std::vector<ProgramStep> steps, const StepLayout& layout) = 0;

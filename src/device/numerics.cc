@@ -7,7 +7,9 @@ std::string_view name_of(Accuracy a) {
     return words[static_cast<int>(a)];
 }
 
-std::string_view name_of(Order o) { return o == Order::free ? "free" : "invariant"; }
+std::string_view name_of(Order o) {
+    return o == Order::free ? "free" : "invariant";
+}
 
 std::optional<Accuracy> parse_accuracy(std::string_view word) {
     for (Accuracy a : {Accuracy::strict, Accuracy::accurate, Accuracy::fast})

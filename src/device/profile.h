@@ -21,39 +21,40 @@ std::string_view name_of(Figure::Origin origin);
 
 /// What a chip multiplies: a layout that some encodings convert to without loss (architecture.md section 4).
 struct PackedForm {
-    std::string name;                           ///< "as_stored": the file's own blocks, read in place
-    std::vector<const Encoding*> encodings;     ///< what converts to it
-    bool in_place = false;                      ///< uses the mapping, takes no memory of its own
-    double bits_per_weight = 0;                 ///< 0: as the encoding has it
-    double preference = 0;                      ///< the plan takes the highest that serves all uses of a weight
-    std::string reason;                         ///< printed with the choice
+    std::string name;                        ///< "as_stored": the file's own blocks, read in place
+    std::vector<const Encoding*> encodings;  ///< what converts to it
+    bool in_place = false;                   ///< uses the mapping, takes no memory of its own
+    double bits_per_weight = 0;              ///< 0: as the encoding has it
+    double preference = 0;                   ///< the plan takes the highest that serves all uses of a weight
+    std::string reason;                      ///< printed with the choice
 };
 
-/// What a chip offers: one kernel for one op on one packed form. What a chip can do is derived from its rows and written nowhere else.
+/// What a chip offers: one kernel for one op on one packed form. What a chip can do is derived from its rows and
+/// written nowhere else.
 struct KernelRow {
-    std::string name;                           ///< "cpu.matmul.as_stored"
+    std::string name;  ///< "cpu.matmul.as_stored"
     const OpRow* op = nullptr;
-    std::string form;                           ///< packed form of its weight inputs; "" if it takes values only
-    int64_t min_rows = 1;                       ///< of the leading extent at the plan's bucket
+    std::string form;      ///< packed form of its weight inputs; "" if it takes values only
+    int64_t min_rows = 1;  ///< of the leading extent at the plan's bucket
     int64_t max_rows = std::numeric_limits<int64_t>::max();
-    Accuracy accuracy = Accuracy::strict;       ///< the strictest level it satisfies
+    Accuracy accuracy = Accuracy::strict;  ///< the strictest level it satisfies
     Order order = Order::invariant;
     Rounding rounding;
-    double share_of_peak = 1;                   ///< for predictions: of the chip's flops or bandwidth, whichever binds
-    int index = -1;                             ///< the chip's own number for it
+    double share_of_peak = 1;  ///< for predictions: of the chip's flops or bandwidth, whichever binds
+    int index = -1;            ///< the chip's own number for it
 };
 
 /// A chip as data. Passes and plans see this, never a device; tests make synthetic ones.
 struct Profile {
-    std::string chip;                           ///< the word of --chip: "cpu"
-    std::string detail;                         ///< "avx2+fma, 2 threads"
+    std::string chip;    ///< the word of --chip: "cpu"
+    std::string detail;  ///< "avx2+fma, 2 threads"
     std::string maker, driver;
-    Element real = Element::f32;                ///< element of values between ops
-    std::vector<Element> cache_elements;        ///< what it can keep states in; the first is its most exact one
-    bool host_memory = false;                   ///< its buffers are ordinary memory: no copies to reach them
+    Element real = Element::f32;          ///< element of values between ops
+    std::vector<Element> cache_elements;  ///< what it can keep states in; the first is its most exact one
+    bool host_memory = false;             ///< its buffers are ordinary memory: no copies to reach them
     int threads = 1;
     Figure memory_bytes, read_bytes_per_s, flops_per_s;
-    double step_overhead_s = 0;                 ///< per kernel: barrier or launch
+    double step_overhead_s = 0;  ///< per kernel: barrier or launch
     std::vector<PackedForm> forms;
     std::vector<KernelRow> rows;
 

@@ -6,12 +6,12 @@
 
 namespace busbar {
 
-/// Everything that varies per step, as one block of 32-bit integers that lies on the chip. Kernels read the numbers of rows from
-/// the header: launch arguments and plans never change between steps.
+/// Everything that varies per step, as one block of 32-bit integers that lies on the chip. Kernels read the numbers of
+/// rows from the header: launch arguments and plans never change between steps.
 struct StepHeader {
-    int32_t rows = 0;         ///< tokens in this step, at most the layout's max_rows
-    int32_t logit_rows = 0;   ///< entries of logit_rows
-    int32_t sequences = 0;    ///< rows of the block table in use
+    int32_t rows = 0;        ///< tokens in this step, at most the layout's max_rows
+    int32_t logit_rows = 0;  ///< entries of logit_rows
+    int32_t sequences = 0;   ///< rows of the block table in use
     int32_t reserved[13] = {};
 };
 static_assert(sizeof(StepHeader) == 64);
@@ -19,7 +19,7 @@ static_assert(sizeof(StepHeader) == 64);
 /// Where each part lies, from capacities fixed at planning. Offsets in 32-bit words from the header's start.
 struct StepLayout {
     int64_t max_rows = 1, max_logit_rows = 1, max_sequences = 1;
-    int64_t pages = 1;   ///< columns of the block table: pages a sequence may have
+    int64_t pages = 1;  ///< columns of the block table: pages a sequence may have
 
     int64_t token_ids() const { return sizeof(StepHeader) / 4; }
     int64_t positions() const { return token_ids() + max_rows; }
@@ -42,7 +42,9 @@ class StepRecord {
     std::span<int32_t> positions() { return part(layout_.positions(), layout_.max_rows); }
     std::span<int32_t> sequences() { return part(layout_.sequences(), layout_.max_rows); }
     std::span<int32_t> logit_rows() { return part(layout_.logit_rows(), layout_.max_logit_rows); }
-    std::span<int32_t> block_row(int64_t sequence) { return part(layout_.block_table() + sequence * layout_.pages, layout_.pages); }
+    std::span<int32_t> block_row(int64_t sequence) {
+        return part(layout_.block_table() + sequence * layout_.pages, layout_.pages);
+    }
     std::span<const int32_t> words() const { return words_; }
 
   private:

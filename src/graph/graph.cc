@@ -26,14 +26,22 @@ int Graph::weight(std::shared_ptr<const StoredTensor> tensor) {
         if (values_[i].source == Source::weight && values_[i].weight->name == tensor->name) return static_cast<int>(i);
     std::vector<Dim> dims(tensor->shape.begin(), tensor->shape.end());
     std::string name = tensor->name;
-    return add_value({std::move(name), {Kind::real, Shape(std::move(dims))}, Source::weight, -1, std::move(tensor), {}});
+    return add_value(
+        {std::move(name), {Kind::real, Shape(std::move(dims))}, Source::weight, -1, std::move(tensor), {}});
 }
 
-int Graph::state(std::string name, ValueType type) { return add_value({std::move(name), std::move(type), Source::state, -1, nullptr, {}}); }
+int Graph::state(std::string name, ValueType type) {
+    return add_value({std::move(name), std::move(type), Source::state, -1, nullptr, {}});
+}
 
 int Graph::constant(Array array) {
     std::vector<Dim> dims(array.extents.begin(), array.extents.end());
-    return add_value({fmt::format("constant.{}", values_.size()), {Kind::real, Shape(std::move(dims))}, Source::constant, -1, nullptr, std::move(array)});
+    return add_value({fmt::format("constant.{}", values_.size()),
+                      {Kind::real, Shape(std::move(dims))},
+                      Source::constant,
+                      -1,
+                      nullptr,
+                      std::move(array)});
 }
 
 std::vector<int> Graph::emit(const OpRow& op, std::span<const int> inputs, Attributes attributes) {
@@ -86,7 +94,7 @@ void Graph::compact() {
     for (int v : outputs) live[v] = 1;
     for (size_t i = nodes_.size(); i-- > 0;) {
         const Node& n = nodes_[i];
-        keep[i] = n.op->updates_input >= 0;   // what changes a state is never dead
+        keep[i] = n.op->updates_input >= 0;  // what changes a state is never dead
         for (int v : n.outputs) keep[i] |= live[v];
         if (!keep[i]) continue;
         for (int v : n.inputs) live[v] = 1;
@@ -125,7 +133,8 @@ void Graph::verify() const {
         check_attributes(*n.op, n.attributes);
         std::vector<ValueType> types;
         for (int v : n.inputs) {
-            BUSBAR_CHECK(v >= 0 && v < static_cast<int>(values_.size()) && defined[v], where + " reads a value that nothing before it makes");
+            BUSBAR_CHECK(v >= 0 && v < static_cast<int>(values_.size()) && defined[v],
+                         where + " reads a value that nothing before it makes");
             types.push_back(values_[v].type);
         }
         const std::vector<ValueType> expected = n.op->infer(types, n.attributes);
@@ -133,12 +142,15 @@ void Graph::verify() const {
         for (size_t o = 0; o < n.outputs.size(); ++o) {
             const int v = n.outputs[o];
             BUSBAR_CHECK(!defined[v], where + " makes a value twice");
-            BUSBAR_CHECK(values_[v].source == Source::node && values_[v].node == static_cast<int>(i), where + " is not its output's producer");
-            BUSBAR_CHECK(values_[v].type == expected[o], where + fmt::format(": type {} is not {}", values_[v].type.print(), expected[o].print()));
+            BUSBAR_CHECK(values_[v].source == Source::node && values_[v].node == static_cast<int>(i),
+                         where + " is not its output's producer");
+            BUSBAR_CHECK(values_[v].type == expected[o],
+                         where + fmt::format(": type {} is not {}", values_[v].type.print(), expected[o].print()));
             defined[v] = 1;
         }
     }
-    for (int v : outputs) BUSBAR_CHECK(v >= 0 && v < static_cast<int>(values_.size()) && defined[v], "an output that nothing makes");
+    for (int v : outputs)
+        BUSBAR_CHECK(v >= 0 && v < static_cast<int>(values_.size()) && defined[v], "an output that nothing makes");
 }
 
 std::string Graph::print() const {
@@ -152,7 +164,8 @@ std::string Graph::print() const {
         out += fmt::format("{:>6} = {:<8} {}", labels[v], words[static_cast<int>(value.source)], value.type.print());
         if (value.source == Source::weight) out += fmt::format(" {} {}", value.weight->encoding->name, value.name);
         if (value.source == Source::step || value.source == Source::state) out += " " + value.name;
-        if (value.source == Source::constant && value.constant.data.size() == 1) out += fmt::format(" {}", value.constant.data[0]);
+        if (value.source == Source::constant && value.constant.data.size() == 1)
+            out += fmt::format(" {}", value.constant.data[0]);
         out += '\n';
     }
     for (const Node& n : nodes_) {
@@ -175,7 +188,8 @@ Graph expand(const Graph& graph, bool deep, const std::function<bool(const Node&
         next.title = current.title;
         std::map<int, int> renamed;
         for (size_t v = 0; v < current.values().size(); ++v)
-            if (current.values()[v].source != Source::node) renamed[static_cast<int>(v)] = next.add_value(current.values()[v]);
+            if (current.values()[v].source != Source::node)
+                renamed[static_cast<int>(v)] = next.add_value(current.values()[v]);
         bool changed = false;
         for (const Node& n : current.nodes()) {
             std::vector<int> inputs;

@@ -11,25 +11,25 @@ namespace busbar {
 
 /// Where a value comes from.
 enum class Source : uint8_t {
-    step,       ///< the step record, by name: token_ids, positions, sequences, block_table, logit_rows
-    weight,     ///< a stored tensor
-    constant,   ///< a small array made by import or by folding
-    state,      ///< outlives a step
-    node,       ///< an output of a node
+    step,      ///< the step record, by name: token_ids, positions, sequences, block_table, logit_rows
+    weight,    ///< a stored tensor
+    constant,  ///< a small array made by import or by folding
+    state,     ///< outlives a step
+    node,      ///< an output of a node
 };
 
 struct Value {
-    std::string name;   ///< unique; for weights and states the model's own word ("blk.3.ffn_up.weight")
+    std::string name;  ///< unique; for weights and states the model's own word ("blk.3.ffn_up.weight")
     ValueType type;
     Source source = Source::node;
-    int node = -1;                                        ///< producer, for Source::node
-    std::shared_ptr<const StoredTensor> weight;           ///< for Source::weight
-    Array constant;                                       ///< for Source::constant
+    int node = -1;                               ///< producer, for Source::node
+    std::shared_ptr<const StoredTensor> weight;  ///< for Source::weight
+    Array constant;                              ///< for Source::constant
 };
 
 struct Node {
     const OpRow* op = nullptr;
-    std::string name;   ///< "layer.3.attention", for people: errors, plans, verdicts
+    std::string name;  ///< "layer.3.attention", for people: errors, plans, verdicts
     std::vector<int> inputs, outputs;
     Attributes attributes;
 };
@@ -37,10 +37,10 @@ struct Node {
 /// A model (or a definition) as plain data. Values are numbered; nodes stand in an order in which they can run.
 class Graph : public Builder {
   public:
-    std::string title;   ///< "llama 30 layers"
+    std::string title;  ///< "llama 30 layers"
 
     int step_input(std::string name, ValueType type);
-    int weight(std::shared_ptr<const StoredTensor> tensor);   ///< the same tensor twice is the same value
+    int weight(std::shared_ptr<const StoredTensor> tensor);  ///< the same tensor twice is the same value
     int state(std::string name, ValueType type);
     int constant(Array array) override;
     std::vector<int> emit(const OpRow& op, std::span<const int> inputs, Attributes attributes) override;
@@ -58,7 +58,8 @@ class Graph : public Builder {
     const std::vector<Node>& nodes() const { return nodes_; }
     std::vector<int> outputs;
 
-    /// For passes: replace all nodes; values stay (their producers are set anew), unused ones are allowed until compact().
+    /// For passes: replace all nodes; values stay (their producers are set anew), unused ones are allowed until
+    /// compact().
     void set_nodes(std::vector<Node> nodes);
     int add_value(Value value);
     /// Every use of `from` (as an input of a node or an output of the graph) becomes `to`.

@@ -29,17 +29,20 @@ const Family& find_family(const ModelFile& file) {
             if (!f->gguf_architecture.empty() && f->gguf_architecture == word) return *f;
     } else {
         const auto it = file.config.find("model_type");
-        if (it == file.config.end() || !it->is_string()) throw bad_input(file.folder + "/config.json", "[config] expected a field 'model_type', found none");
+        if (it == file.config.end() || !it->is_string())
+            throw bad_input(file.folder + "/config.json", "[config] expected a field 'model_type', found none");
         word = it->get<std::string>();
         for (const Family* f : table)
             if (f->model_type == word) return *f;
     }
-    throw bad_input(file.path, "[import] architecture {} is not one this build knows. Known: {}", quote(word), known_families());
+    throw bad_input(file.path, "[import] architecture {} is not one this build knows. Known: {}", quote(word),
+                    known_families());
 }
 
 void check_config(const DecoderConfig& c, const std::string& path) {
     const auto positive = [&](std::string_view what, int64_t n) {
-        if (n < 1 || n > (int64_t{1} << 31)) throw bad_input(path, "[{}] expected {} between 1 and 2^31, got {}", c.family, what, n);
+        if (n < 1 || n > (int64_t{1} << 31))
+            throw bad_input(path, "[{}] expected {} between 1 and 2^31, got {}", c.family, what, n);
     };
     positive("layers", c.layers);
     positive("the width", c.hidden);
@@ -49,9 +52,12 @@ void check_config(const DecoderConfig& c, const std::string& path) {
     positive("the inner width", c.intermediate);
     positive("the vocabulary", c.vocabulary);
     positive("the context length", c.context);
-    if (c.heads % c.kv_heads != 0) throw bad_input(path, "[{}] expected heads to be a multiple of key heads, got {} and {}", c.family, c.heads, c.kv_heads);
+    if (c.heads % c.kv_heads != 0)
+        throw bad_input(path, "[{}] expected heads to be a multiple of key heads, got {} and {}", c.family, c.heads,
+                        c.kv_heads);
     if (c.head_dim % 2 != 0) throw bad_input(path, "[{}] expected an even head width, got {}", c.family, c.head_dim);
-    if (!(c.norm_epsilon > 0)) throw bad_input(path, "[{}] expected a norm epsilon above 0, got {}", c.family, c.norm_epsilon);
+    if (!(c.norm_epsilon > 0))
+        throw bad_input(path, "[{}] expected a norm epsilon above 0, got {}", c.family, c.norm_epsilon);
 }
 
 void add_ids(const Json& ids, std::vector<int64_t>& out) {
@@ -63,7 +69,9 @@ void add_ids(const Json& ids, std::vector<int64_t>& out) {
 
 }  // namespace
 
-std::span<const Family* const> families() { return table; }
+std::span<const Family* const> families() {
+    return table;
+}
 
 std::string known_families() {
     std::string out;
@@ -76,7 +84,9 @@ ModelFile open_model_file(const std::string& path) {
     file.path = path;
     struct stat st {};
     if (stat(path.c_str(), &st) != 0)
-        throw bad_input(path, "[model] expected a .gguf file or a folder with config.json and *.safetensors, found nothing of that name");
+        throw bad_input(
+            path,
+            "[model] expected a .gguf file or a folder with config.json and *.safetensors, found nothing of that name");
     if (!S_ISDIR(st.st_mode)) {
         file.gguf = gguf::File::open(path);
         file.tensors = file.gguf->tensors();
@@ -84,9 +94,11 @@ ModelFile open_model_file(const std::string& path) {
     }
     file.folder = path;
     const std::string config = path + "/config.json";
-    if (!exists(config)) throw bad_input(path, "[model] expected a folder with config.json and *.safetensors, found no config.json");
+    if (!exists(config))
+        throw bad_input(path, "[model] expected a folder with config.json and *.safetensors, found no config.json");
     file.config = parse_json(read_file(config, config_limit), config);
-    if (!file.config.is_object()) throw bad_input(config, "[config] expected an object, got {}", file.config.type_name());
+    if (!file.config.is_object())
+        throw bad_input(config, "[config] expected an object, got {}", file.config.type_name());
     const std::string generation = path + "/generation_config.json";
     if (exists(generation)) file.generation_config = parse_json(read_file(generation, config_limit), generation);
     file.tensors = safetensors::open_folder(path);
@@ -95,7 +107,8 @@ ModelFile open_model_file(const std::string& path) {
 
 DecoderConfig read_config(const ModelFile& file) {
     const Family& family = find_family(file);
-    DecoderConfig c = file.gguf ? family.from_gguf(*file.gguf) : family.from_config(file.config, file.folder + "/config.json");
+    DecoderConfig c =
+        file.gguf ? family.from_gguf(*file.gguf) : family.from_config(file.config, file.folder + "/config.json");
     c.family = family.name;
     check_config(c, file.path);
     return c;
@@ -106,7 +119,8 @@ ImportedModel import_model(const ModelFile& file, int64_t context) {
     model.config = read_config(file);
     model.graph = build_decoder(model.config, file, context);
     if (!file.gguf) {
-        const auto end = file.generation_config.is_object() ? file.generation_config.find("eos_token_id") : file.generation_config.end();
+        const auto end = file.generation_config.is_object() ? file.generation_config.find("eos_token_id")
+                                                            : file.generation_config.end();
         if (file.generation_config.is_object() && end != file.generation_config.end()) add_ids(*end, model.end_ids);
         if (const auto it = file.config.find("eos_token_id"); it != file.config.end()) add_ids(*it, model.end_ids);
     }

@@ -19,7 +19,8 @@ void llama3(const RopeConfig& rope, double original, std::vector<double>& f) {
             radians /= rope.factor;
             continue;
         }
-        const double s = (original / wavelength - rope.low_freq_factor) / (rope.high_freq_factor - rope.low_freq_factor);
+        const double s =
+            (original / wavelength - rope.low_freq_factor) / (rope.high_freq_factor - rope.low_freq_factor);
         radians = (1 - s) * radians / rope.factor + s * radians;
     }
 }
@@ -27,7 +28,9 @@ void llama3(const RopeConfig& rope, double original, std::vector<double>& f) {
 // YaRN [Peng et al. 2023]: a ramp over the pair's index between two numbers of full turns within the original context.
 double yarn(const RopeConfig& rope, double original, int64_t width, std::vector<double>& f) {
     const auto d = static_cast<double>(width);
-    const auto pair_of_turns = [&](double turns) { return d * std::log(original / (turns * 2 * pi)) / (2 * std::log(rope.theta)); };
+    const auto pair_of_turns = [&](double turns) {
+        return d * std::log(original / (turns * 2 * pi)) / (2 * std::log(rope.theta));
+    };
     double low = pair_of_turns(rope.beta_fast), high = pair_of_turns(rope.beta_slow);
     if (rope.truncate) low = std::floor(low), high = std::ceil(high);
     low = std::max(low, 0.0);
@@ -45,7 +48,8 @@ double yarn(const RopeConfig& rope, double original, int64_t width, std::vector<
 
 }  // namespace
 
-RotaryFrequencies rotary_frequencies(const RopeConfig& rope, int64_t width, int64_t trained_context, int64_t context, const std::string& address) {
+RotaryFrequencies rotary_frequencies(const RopeConfig& rope, int64_t width, int64_t trained_context, int64_t context,
+                                     const std::string& address) {
     RotaryFrequencies out;
     const auto d = static_cast<double>(width);
     const double original = rope.original_context > 0 ? rope.original_context : static_cast<double>(trained_context);
@@ -60,7 +64,9 @@ RotaryFrequencies rotary_frequencies(const RopeConfig& rope, int64_t width, int6
     } else if (rope.kind == "yarn") {
         out.scale = yarn(rope, original, width, out.radians);
     } else if (rope.kind != "default" && rope.kind != "dynamic") {
-        throw bad_input(address, "[rope] kind {} is not one this build knows. Known: default, linear, dynamic, llama3, yarn. Running without it would give wrong text.",
+        throw bad_input(address,
+                        "[rope] kind {} is not one this build knows. Known: default, linear, dynamic, llama3, yarn. "
+                        "Running without it would give wrong text.",
                         quote(rope.kind));
     }
     return out;

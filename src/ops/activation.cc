@@ -7,7 +7,8 @@ namespace {
 
 std::vector<ValueType> infer_same(std::span<const ValueType> in, const Attributes&) {
     for (const ValueType& t : in)
-        if (t != in[0]) throw bad_input("", "[activation] expected equal extents, got {} and {}", in[0].print(), t.print());
+        if (t != in[0])
+            throw bad_input("", "[activation] expected equal extents, got {} and {}", in[0].print(), t.print());
     return {in[0]};
 }
 
@@ -32,10 +33,32 @@ std::vector<int> define_gated(Builder& b, std::span<const int> in, const Attribu
 
 }  // namespace
 
-const OpRow op_softmax = {"softmax", "y_i = exp(x_i - max x) / sum_j exp(x_j - max x), over the last axis", {{"x", "..., width"}}, {"y"}, {},
-                          infer_same, cost, nullptr, define_softmax};
-const OpRow op_silu = {"silu", "y = x / (1 + exp(-x)) [Elfwing et al. 2017]", {{"x", "any extents"}}, {"y"}, {}, infer_same, cost, nullptr, define_silu};
-const OpRow op_gated_silu = {"gated_silu", "y = silu(gate) * up: the gated activation in one sweep [Shazeer 2020, SwiGLU]", {{"gate", "any extents"}, {"up", "as gate"}},
-                             {"y"}, {}, infer_same, cost, nullptr, define_gated};
+const OpRow op_softmax = {"softmax",
+                          "y_i = exp(x_i - max x) / sum_j exp(x_j - max x), over the last axis",
+                          {{"x", "..., width"}},
+                          {"y"},
+                          {},
+                          infer_same,
+                          cost,
+                          nullptr,
+                          define_softmax};
+const OpRow op_silu = {"silu",
+                       "y = x / (1 + exp(-x)) [Elfwing et al. 2017]",
+                       {{"x", "any extents"}},
+                       {"y"},
+                       {},
+                       infer_same,
+                       cost,
+                       nullptr,
+                       define_silu};
+const OpRow op_gated_silu = {"gated_silu",
+                             "y = silu(gate) * up: the gated activation in one sweep [Shazeer 2020, SwiGLU]",
+                             {{"gate", "any extents"}, {"up", "as gate"}},
+                             {"y"},
+                             {},
+                             infer_same,
+                             cost,
+                             nullptr,
+                             define_gated};
 
 }  // namespace busbar

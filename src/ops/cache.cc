@@ -1,5 +1,6 @@
-// The paged cache as a state value. A sequence s holds position p in page block_table[s][p / 64], slot p % 64; -1 = no page.
-// How a page is laid out inside is the chip's business, so append and gather have no definition in numbers, only this text.
+// The paged cache as a state value. A sequence s holds position p in page block_table[s][p / 64], slot p % 64; -1 = no
+// page. How a page is laid out inside is the chip's business, so append and gather have no definition in numbers, only
+// this text.
 #include "ops/infer.h"
 
 namespace busbar {
@@ -29,7 +30,7 @@ Cost cost_gather(std::span<const ValueType>, std::span<const ValueType> out, con
 
 std::vector<ValueType> infer_mask(std::span<const ValueType> in, const Attributes&) {
     expect_rank(op_cache_mask, in[0], 1, "positions");
-    return {{Kind::index, Shape({in[0].shape[0], 1, 1, Symbol::slots})}};   // ready to stretch over heads
+    return {{Kind::index, Shape({in[0].shape[0], 1, 1, Symbol::slots})}};  // ready to stretch over heads
 }
 
 void evaluate_mask(std::span<const Array* const> in, std::span<Array> out, const Attributes& a) {
@@ -38,7 +39,8 @@ void evaluate_mask(std::span<const Array* const> in, std::span<Array> out, const
         for (int64_t slot = 0; slot < slots; ++slot) {
             const double distance = in[0]->data[r] - static_cast<double>(slot % context);
             const bool same = static_cast<double>(slot / context) == in[1]->data[r];
-            out[0].data[r * slots + slot] = same && distance >= 0 && (window == 0 || distance < static_cast<double>(window));
+            out[0].data[r * slots + slot] =
+                same && distance >= 0 && (window == 0 || distance < static_cast<double>(window));
         }
 }
 
@@ -48,13 +50,33 @@ const InputSpec block_table = {"block_table", "sequences, pages; page numbers, -
 
 }  // namespace
 
-const OpRow op_cache_append = {"cache_append", "state[sequences[r], positions[r]] = x[r]: the rows of a step enter the cache",
-                               {{"state", "heads, width", Kind::state}, {"x", "rows, heads, width"}, positions, sequences, block_table}, {"state"}, {},
-                               infer_append, cost_append, nullptr, nullptr, 0};
-const OpRow op_cache_gather = {"cache_gather", "y[s * context + p] = state[s, p], zeros where there is no page; used by definitions only",
-                               {{"state", "heads, width", Kind::state}, block_table}, {"y"}, {}, infer_gather, cost_gather};
-const OpRow op_cache_mask = {"cache_mask", "1 where slot (s, p) is visible to row r: s = sequences[r], 0 <= positions[r] - p (< window, if window > 0)",
-                             {positions, sequences, block_table}, {"mask"}, {{"window", AttributeType::integer, "positions seen, 0 = all"}},
-                             infer_mask, cost_gather, evaluate_mask};
+const OpRow op_cache_append = {
+    "cache_append",
+    "state[sequences[r], positions[r]] = x[r]: the rows of a step enter the cache",
+    {{"state", "heads, width", Kind::state}, {"x", "rows, heads, width"}, positions, sequences, block_table},
+    {"state"},
+    {},
+    infer_append,
+    cost_append,
+    nullptr,
+    nullptr,
+    0};
+const OpRow op_cache_gather = {
+    "cache_gather",
+    "y[s * context + p] = state[s, p], zeros where there is no page; used by definitions only",
+    {{"state", "heads, width", Kind::state}, block_table},
+    {"y"},
+    {},
+    infer_gather,
+    cost_gather};
+const OpRow op_cache_mask = {
+    "cache_mask",
+    "1 where slot (s, p) is visible to row r: s = sequences[r], 0 <= positions[r] - p (< window, if window > 0)",
+    {positions, sequences, block_table},
+    {"mask"},
+    {{"window", AttributeType::integer, "positions seen, 0 = all"}},
+    infer_mask,
+    cost_gather,
+    evaluate_mask};
 
 }  // namespace busbar

@@ -11,7 +11,9 @@ Shape broadcast_shapes(const OpRow& op, const Shape& a, const Shape& b) {
         const Dim& d = shorter[i];
         Dim& out = dims[skip + i];
         if (out == d || d == Dim(1)) continue;
-        if (out != Dim(1)) throw bad_input("", "[{}] expected extents that match or are 1, got {} and {}", op.name, a.print(), b.print());
+        if (out != Dim(1))
+            throw bad_input("", "[{}] expected extents that match or are 1, got {} and {}", op.name, a.print(),
+                            b.print());
         out = d;
     }
     return Shape(std::move(dims));

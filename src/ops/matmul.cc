@@ -17,7 +17,9 @@ ValueType product_type(const OpRow& op, const ValueType& x, const ValueType& w) 
     return {Kind::real, Shape(std::move(dims))};
 }
 
-std::vector<ValueType> infer_matmul(std::span<const ValueType> in, const Attributes&) { return {product_type(op_matmul, in[0], in[1])}; }
+std::vector<ValueType> infer_matmul(std::span<const ValueType> in, const Attributes&) {
+    return {product_type(op_matmul, in[0], in[1])};
+}
 
 std::vector<ValueType> infer_multi(std::span<const ValueType> in, const Attributes&) {
     std::vector<ValueType> out;
@@ -53,9 +55,11 @@ std::vector<ValueType> infer_batch(std::span<const ValueType> in, const Attribut
     const Shape &a = in[0].shape, &b = in[1].shape;
     expect_kind(op_batch_matmul, in[0], Kind::real, "a");
     expect_kind(op_batch_matmul, in[1], Kind::real, "b");
-    if (a.rank() < 2 || b.rank() < 2) throw bad_input("", "[batch_matmul] expected matrices, got {} and {}", a.print(), b.print());
+    if (a.rank() < 2 || b.rank() < 2)
+        throw bad_input("", "[batch_matmul] expected matrices, got {} and {}", a.print(), b.print());
     expect_dim(op_batch_matmul, b[b.rank() - 2], a.last(), "the rows of b");
-    const Shape batch_a(std::vector<Dim>(a.dims().begin(), a.dims().end() - 2)), batch_b(std::vector<Dim>(b.dims().begin(), b.dims().end() - 2));
+    const Shape batch_a(std::vector<Dim>(a.dims().begin(), a.dims().end() - 2)),
+        batch_b(std::vector<Dim>(b.dims().begin(), b.dims().end() - 2));
     std::vector<Dim> dims = broadcast_shapes(op_batch_matmul, batch_a, batch_b).dims();
     dims.push_back(a[a.rank() - 2]);
     dims.push_back(b.last());
@@ -101,12 +105,31 @@ std::vector<int> define_multi(Builder& b, std::span<const int> in, const Attribu
 
 }  // namespace
 
-const OpRow op_matmul = {"matmul", "y = x w^T: every row of x times every row of w", {{"x", "..., inputs"}, {"w", "outputs, inputs; a weight in any encoding, or values"}},
-                         {"y"}, {}, infer_matmul, cost_products, evaluate_matmul};
-const OpRow op_batch_matmul = {"batch_matmul", "y = a b over the last two axes, the others broadcasting as NumPy does",
-                               {{"a", "..., m, k"}, {"b", "..., k, n"}}, {"y"}, {}, infer_batch, cost_batch, evaluate_batch};
-const OpRow op_multi_matmul = {"multi_matmul", "y_i = x w_i^T: several weights share one activation (Q, K, V; gate and up); nothing is concatenated",
-                               {{"x", "..., inputs"}, {"w", "outputs_i, inputs; each weight in its own encoding", Kind::real, true}},
-                               {"y..."}, {}, infer_multi, cost_products, nullptr, define_multi};
+const OpRow op_matmul = {"matmul",
+                         "y = x w^T: every row of x times every row of w",
+                         {{"x", "..., inputs"}, {"w", "outputs, inputs; a weight in any encoding, or values"}},
+                         {"y"},
+                         {},
+                         infer_matmul,
+                         cost_products,
+                         evaluate_matmul};
+const OpRow op_batch_matmul = {"batch_matmul",
+                               "y = a b over the last two axes, the others broadcasting as NumPy does",
+                               {{"a", "..., m, k"}, {"b", "..., k, n"}},
+                               {"y"},
+                               {},
+                               infer_batch,
+                               cost_batch,
+                               evaluate_batch};
+const OpRow op_multi_matmul = {
+    "multi_matmul",
+    "y_i = x w_i^T: several weights share one activation (Q, K, V; gate and up); nothing is concatenated",
+    {{"x", "..., inputs"}, {"w", "outputs_i, inputs; each weight in its own encoding", Kind::real, true}},
+    {"y..."},
+    {},
+    infer_multi,
+    cost_products,
+    nullptr,
+    define_multi};
 
 }  // namespace busbar

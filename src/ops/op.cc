@@ -9,11 +9,12 @@ namespace busbar {
 namespace {
 
 const OpRow* const table[] = {
-    &op_add,         &op_subtract,     &op_multiply,    &op_divide,  &op_exp,      &op_rsqrt,  &op_cos,          &op_sin,
-    &op_mean,        &op_sum,          &op_max,         &op_matmul,  &op_batch_matmul, &op_gather_rows, &op_reshape, &op_transpose,
-    &op_slice,       &op_concat,       &op_select,      &op_cache_append, &op_cache_gather, &op_cache_mask,
-    &op_rms_norm,    &op_softmax,      &op_silu,        &op_rotary_table, &op_rotate, &op_attention,
-    &op_add_rms_norm, &op_gated_silu,  &op_multi_matmul,
+    &op_add,          &op_subtract,     &op_multiply,     &op_divide,     &op_exp,          &op_rsqrt,
+    &op_cos,          &op_sin,          &op_mean,         &op_sum,        &op_max,          &op_matmul,
+    &op_batch_matmul, &op_gather_rows,  &op_reshape,      &op_transpose,  &op_slice,        &op_concat,
+    &op_select,       &op_cache_append, &op_cache_gather, &op_cache_mask, &op_rms_norm,     &op_softmax,
+    &op_silu,         &op_rotary_table, &op_rotate,       &op_attention,  &op_add_rms_norm, &op_gated_silu,
+    &op_multi_matmul,
 };
 
 template <typename T>
@@ -27,7 +28,9 @@ const T& get(const std::map<std::string, Attribute, std::less<>>& items, std::st
 
 }  // namespace
 
-std::span<const OpRow* const> op_table() { return table; }
+std::span<const OpRow* const> op_table() {
+    return table;
+}
 
 const OpRow* find_op(std::string_view name) {
     for (const OpRow* op : table)
@@ -35,10 +38,18 @@ const OpRow* find_op(std::string_view name) {
     return nullptr;
 }
 
-int64_t Attributes::integer(std::string_view name) const { return get<int64_t>(items_, name); }
-double Attributes::real(std::string_view name) const { return get<double>(items_, name); }
-const std::string& Attributes::word(std::string_view name) const { return get<std::string>(items_, name); }
-const std::vector<int64_t>& Attributes::integers(std::string_view name) const { return get<std::vector<int64_t>>(items_, name); }
+int64_t Attributes::integer(std::string_view name) const {
+    return get<int64_t>(items_, name);
+}
+double Attributes::real(std::string_view name) const {
+    return get<double>(items_, name);
+}
+const std::string& Attributes::word(std::string_view name) const {
+    return get<std::string>(items_, name);
+}
+const std::vector<int64_t>& Attributes::integers(std::string_view name) const {
+    return get<std::vector<int64_t>>(items_, name);
+}
 
 std::string Attributes::print() const {
     std::string out;
@@ -57,9 +68,11 @@ void check_attributes(const OpRow& op, const Attributes& attributes) {
     for (const AttributeSpec& spec : op.attributes) {
         const auto it = attributes.items().find(spec.name);
         BUSBAR_CHECK(it != attributes.items().end(), fmt::format("{} lacks attribute {}", op.name, spec.name));
-        BUSBAR_CHECK(it->second.index() == static_cast<size_t>(spec.type), fmt::format("{} attribute {} has another type", op.name, spec.name));
+        BUSBAR_CHECK(it->second.index() == static_cast<size_t>(spec.type),
+                     fmt::format("{} attribute {} has another type", op.name, spec.name));
     }
-    BUSBAR_CHECK(attributes.items().size() == op.attributes.size(), fmt::format("{} has an unknown attribute", op.name));
+    BUSBAR_CHECK(attributes.items().size() == op.attributes.size(),
+                 fmt::format("{} has an unknown attribute", op.name));
 }
 
 std::string ValueType::print() const {

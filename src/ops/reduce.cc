@@ -44,7 +44,8 @@ void evaluate_mean(std::span<const Array* const> in, std::span<Array> out, const
 void evaluate_max(std::span<const Array* const> in, std::span<Array> out, const Attributes&) {
     fold_rows(*in[0], out[0], [](const double* x, int64_t n) {
         double m = -std::numeric_limits<double>::infinity();
-        for (int64_t i = 0; i < n; ++i) m = x[i] != x[i] ? x[i] : (m != m ? m : std::max(m, x[i]));   // a NaN anywhere wins
+        for (int64_t i = 0; i < n; ++i)
+            m = x[i] != x[i] ? x[i] : (m != m ? m : std::max(m, x[i]));  // a NaN anywhere wins
         return m;
     });
 }
@@ -53,8 +54,10 @@ const std::vector<InputSpec> x_rows = {{"x", "..., width"}};
 
 }  // namespace
 
-const OpRow op_mean = {"mean", "y = sum(x) / width, over the last axis", x_rows, {"y"}, {}, infer<op_mean>, cost, evaluate_mean};
+const OpRow op_mean = {"mean",       "y = sum(x) / width, over the last axis", x_rows, {"y"}, {}, infer<op_mean>, cost,
+                       evaluate_mean};
 const OpRow op_sum = {"sum", "y = sum(x), over the last axis", x_rows, {"y"}, {}, infer<op_sum>, cost, evaluate_sum};
-const OpRow op_max = {"max", "y = max(x), over the last axis; NaN if any is", x_rows, {"y"}, {}, infer<op_max>, cost, evaluate_max};
+const OpRow op_max = {
+    "max", "y = max(x), over the last axis; NaN if any is", x_rows, {"y"}, {}, infer<op_max>, cost, evaluate_max};
 
 }  // namespace busbar

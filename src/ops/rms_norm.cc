@@ -15,7 +15,8 @@ std::vector<ValueType> infer(std::span<const ValueType> in, const Attributes&) {
 std::vector<ValueType> infer_add(std::span<const ValueType> in, const Attributes&) {
     expect_rank(op_add_rms_norm, in[2], 1, "weight");
     expect_dim(op_add_rms_norm, in[2].shape[0], in[0].shape.last(), "weight");
-    if (in[0] != in[1]) throw bad_input("", "[add_rms_norm] expected equal extents, got {} and {}", in[0].print(), in[1].print());
+    if (in[0] != in[1])
+        throw bad_input("", "[add_rms_norm] expected equal extents, got {} and {}", in[0].print(), in[1].print());
     return {in[0], in[0]};
 }
 
@@ -38,11 +39,25 @@ std::vector<int> define_add(Builder& b, std::span<const int> in, const Attribute
 
 }  // namespace
 
-const OpRow op_rms_norm = {"rms_norm", "y = x / sqrt(mean(x^2) + epsilon) * weight, over the last axis [Zhang & Sennrich 2019, eq. 4]",
-                           {{"x", "..., width"}, {"weight", "width"}}, {"y"}, {{"epsilon", AttributeType::real, "added to the mean square"}},
-                           infer, cost, nullptr, define};
-const OpRow op_add_rms_norm = {"add_rms_norm", "sum = x + delta; y = rms_norm(sum): the residual add and the norm that follows it, in one sweep",
-                               {{"x", "..., width"}, {"delta", "as x"}, {"weight", "width"}}, {"sum", "y"},
-                               {{"epsilon", AttributeType::real, "added to the mean square"}}, infer_add, cost, nullptr, define_add};
+const OpRow op_rms_norm = {
+    "rms_norm",
+    "y = x / sqrt(mean(x^2) + epsilon) * weight, over the last axis [Zhang & Sennrich 2019, eq. 4]",
+    {{"x", "..., width"}, {"weight", "width"}},
+    {"y"},
+    {{"epsilon", AttributeType::real, "added to the mean square"}},
+    infer,
+    cost,
+    nullptr,
+    define};
+const OpRow op_add_rms_norm = {
+    "add_rms_norm",
+    "sum = x + delta; y = rms_norm(sum): the residual add and the norm that follows it, in one sweep",
+    {{"x", "..., width"}, {"delta", "as x"}, {"weight", "width"}},
+    {"sum", "y"},
+    {{"epsilon", AttributeType::real, "added to the mean square"}},
+    infer_add,
+    cost,
+    nullptr,
+    define_add};
 
 }  // namespace busbar

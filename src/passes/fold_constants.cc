@@ -27,10 +27,10 @@ Array array_of(const Value& v) {
 int fold_constants(Graph& graph, const PassContext&) {
     int changes = 0;
     std::vector<Node> kept;
-    std::map<int, int> folded;   // a node's output -> the constant that replaces it
+    std::map<int, int> folded;  // a node's output -> the constant that replaces it
     for (Node node : graph.nodes()) {
         bool known = node.op->evaluate != nullptr && node.outputs.size() == 1;
-        bool all_weights = true;   // weights alone are not arithmetic that import left behind
+        bool all_weights = true;  // weights alone are not arithmetic that import left behind
         for (int& v : node.inputs) {
             if (folded.contains(v)) v = folded[v];
             known = known && is_known(graph.values()[v]);

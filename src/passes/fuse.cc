@@ -18,7 +18,7 @@ int fuse_gated_activation(Graph& graph, const PassContext& context) {
             n.inputs = {silu.inputs[0], n.inputs[1 - side]};
             ++changes;
         }
-        out.push_back(std::move(n));   // the silu, now unused, goes when the graph is compacted
+        out.push_back(std::move(n));  // the silu, now unused, goes when the graph is compacted
     }
     graph.set_nodes(std::move(out));
     return changes;
@@ -49,7 +49,11 @@ int fuse_norm_residual(Graph& graph, const PassContext& context) {
             continue;
         }
         const Node& add = nodes[graph.values()[n.inputs[0]].node];
-        out.push_back({&op_add_rms_norm, n.name, {add.inputs[0], add.inputs[1], n.inputs[1]}, {add.outputs[0], n.outputs[0]}, n.attributes});
+        out.push_back({&op_add_rms_norm,
+                       n.name,
+                       {add.inputs[0], add.inputs[1], n.inputs[1]},
+                       {add.outputs[0], n.outputs[0]},
+                       n.attributes});
         ++changes;
     }
     graph.set_nodes(std::move(out));

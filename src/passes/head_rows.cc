@@ -4,18 +4,20 @@
 
 namespace busbar {
 
-// The graph computes logits of every row. Of a prompt only the last row is asked for, so everything after the last node that mixes
-// rows - here: a chain of row-wise ops that ends in the output - moves behind a gather of the rows asked for.
+// The graph computes logits of every row. Of a prompt only the last row is asked for, so everything after the last node
+// that mixes rows - here: a chain of row-wise ops that ends in the output - moves behind a gather of the rows asked
+// for.
 int head_rows(Graph& graph, const PassContext& context) {
     if (!context.all_have(op_gather_rows) || graph.outputs.size() != 1) return 0;
     int logit_rows = -1;
     for (size_t v = 0; v < graph.values().size(); ++v)
-        if (graph.values()[v].source == Source::step && graph.values()[v].name == "logit_rows") logit_rows = static_cast<int>(v);
+        if (graph.values()[v].source == Source::step && graph.values()[v].name == "logit_rows")
+            logit_rows = static_cast<int>(v);
     if (logit_rows < 0) return 0;
 
     // Walk up from the output while the chain is row-wise and nobody else reads it.
     const std::vector<int> uses = count_uses(graph);
-    std::vector<int> chain;   // nodes, last first
+    std::vector<int> chain;  // nodes, last first
     int v = graph.outputs[0];
     while (graph.values()[v].source == Source::node && uses[v] == 1) {
         const Node& n = graph.nodes()[graph.values()[v].node];

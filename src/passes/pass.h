@@ -18,18 +18,19 @@ struct PassContext {
     bool all_have(const OpRow& op) const;
 };
 
-/// A rewriting of the graph that keeps its meaning. One file each in passes/; the order and the reasons stand in pipeline.cc.
+/// A rewriting of the graph that keeps its meaning. One file each in passes/; the order and the reasons stand in
+/// pipeline.cc.
 struct Pass {
-    std::string_view name;     ///< for --no-pass NAME and `show passes`
-    std::string_view why;      ///< why it stands at this place
-    int (*apply)(Graph&, const PassContext&);   ///< returns how many places it changed
+    std::string_view name;                     ///< for --no-pass NAME and `show passes`
+    std::string_view why;                      ///< why it stands at this place
+    int (*apply)(Graph&, const PassContext&);  ///< returns how many places it changed
 };
 
 int fold_constants(Graph&, const PassContext&);      ///< arithmetic on constants and small weights becomes one constant
 int share_activations(Graph&, const PassContext&);   ///< matmuls of one activation become multi_matmul
 int fuse_norm_residual(Graph&, const PassContext&);  ///< add then rms_norm becomes add_rms_norm
-int fuse_gated_activation(Graph&, const PassContext&);   ///< multiply(silu(gate), up) becomes gated_silu
-int head_rows(Graph&, const PassContext&);           ///< final norm and head only for the rows that are asked for
+int fuse_gated_activation(Graph&, const PassContext&);  ///< multiply(silu(gate), up) becomes gated_silu
+int head_rows(Graph&, const PassContext&);              ///< final norm and head only for the rows that are asked for
 
 std::span<const Pass> pipeline();
 
@@ -41,7 +42,8 @@ struct PassReport {
     double seconds = 0;
 };
 
-/// Runs the pipeline, verifying the graph after each pass. `skip` holds names; an unknown one is Error{usage} that lists the passes.
+/// Runs the pipeline, verifying the graph after each pass. `skip` holds names; an unknown one is Error{usage} that
+/// lists the passes.
 std::vector<PassReport> run_passes(Graph& graph, const PassContext& context, const std::set<std::string>& skip = {});
 
 /// Uses per value: how many node inputs and graph outputs read it.

@@ -9,16 +9,26 @@ namespace {
 
 // The order is the design. Each line: pass, then why here.
 const Pass passes[] = {
-    {"fold_constants", "first: import leaves frequencies and scales as arithmetic, and later passes match shapes of computation", fold_constants},
-    {"head_rows", "before fusion: the last norm must still be a plain rms_norm of the residual stream to be moved behind the row gather", head_rows},
+    {"fold_constants",
+     "first: import leaves frequencies and scales as arithmetic, and later passes match shapes of computation",
+     fold_constants},
+    {"head_rows",
+     "before fusion: the last norm must still be a plain rms_norm of the residual stream to be moved behind the row "
+     "gather",
+     head_rows},
     {"share_activations", "before fusion hides that q, k, v and gate, up read one value", share_activations},
-    {"fuse_gated_activation", "after sharing: gate and up are now outputs of one node, and only their product is used", fuse_gated_activation},
-    {"fuse_norm_residual", "last: it ties two nodes of different layers together, which no other pass could look through", fuse_norm_residual},
+    {"fuse_gated_activation", "after sharing: gate and up are now outputs of one node, and only their product is used",
+     fuse_gated_activation},
+    {"fuse_norm_residual",
+     "last: it ties two nodes of different layers together, which no other pass could look through",
+     fuse_norm_residual},
 };
 
 }  // namespace
 
-std::span<const Pass> pipeline() { return passes; }
+std::span<const Pass> pipeline() {
+    return passes;
+}
 
 bool PassContext::all_have(const OpRow& op) const {
     for (const Profile* chip : chips) {

@@ -16,7 +16,9 @@ namespace {
 
 constexpr uint64_t alignment = 64;
 
-bool is_weight(const Graph& g, int v) { return g.values()[v].source == Source::weight; }
+bool is_weight(const Graph& g, int v) {
+    return g.values()[v].source == Source::weight;
+}
 
 class Planner {
   public:
@@ -27,7 +29,8 @@ class Planner {
         plan_.options = options;
         plan_.graph = lower(graph);
         const Binding& b = options.binding;
-        plan_.layout = options.layout.value_or(StepLayout{b.rows, b.logit_rows, b.sequences, b.context / page_positions});
+        plan_.layout =
+            options.layout.value_or(StepLayout{b.rows, b.logit_rows, b.sequences, b.context / page_positions});
         plan_.places.resize(plan_.graph.values().size());
         plan_.scratch_bytes.assign(chips.size(), 0);
         plan_.constant_bytes.assign(chips.size(), 0);
@@ -44,9 +47,12 @@ class Planner {
   private:
     const Profile& chip() const { return *plan_.chips[0]; }
 
-    // Composites that the chip has no row for are written out as their definition, until it has rows for all or they are core ops.
+    // Composites that the chip has no row for are written out as their definition, until it has rows for all or they
+    // are core ops.
     Graph lower(const Graph& graph) {
-        const auto has = [&](const OpRow* op) { return std::ranges::any_of(chip().rows, [&](const KernelRow& r) { return r.op == op; }); };
+        const auto has = [&](const OpRow* op) {
+            return std::ranges::any_of(chip().rows, [&](const KernelRow& r) { return r.op == op; });
+        };
         Graph g = graph;
         while (true) {
             std::set<const OpRow*> missing;
@@ -70,19 +76,26 @@ class Planner {
         form_of_.assign(g.values().size(), nullptr);
         for (size_t v = 0; v < g.values().size(); ++v) {
             if (!is_weight(g, static_cast<int>(v)) || uses[v].empty()) continue;
-            if (!std::ranges::all_of(uses[v], [&](const OpRow* op) { return takes_form(*op); })) continue;   // a norm's weight: decoded at load
+            if (!std::ranges::all_of(uses[v], [&](const OpRow* op) { return takes_form(*op); }))
+                continue;  // a norm's weight: decoded at load
             const StoredTensor& tensor = *g.values()[v].weight;
             for (const PackedForm& form : chip().forms) {
                 const bool converts = std::ranges::find(form.encodings, tensor.encoding) != form.encodings.end();
                 const bool served = std::ranges::all_of(uses[v], [&](const OpRow* op) {
-                    return std::ranges::any_of(chip().rows, [&](const KernelRow& r) { return r.op == op && r.form == form.name; });
+                    return std::ranges::any_of(chip().rows,
+                                               [&](const KernelRow& r) { return r.op == op && r.form == form.name; });
                 });
-                if (converts && served && (!form_of_[v] || form.preference > form_of_[v]->preference)) form_of_[v] = &form;
+                if (converts && served && (!form_of_[v] || form.preference > form_of_[v]->preference))
+                    form_of_[v] = &form;
             }
             if (!form_of_[v])
-                throw chip_error(fmt::format("weight {}", g.values()[v].name), "[plan] {} has no packed form that holds {} without loss", chip().chip, tensor.encoding->name);
-            const uint64_t own = form_of_[v]->bits_per_weight > 0 ? static_cast<uint64_t>(static_cast<double>(tensor.count()) * form_of_[v]->bits_per_weight / 8)
-                                                                   : tensor.bytes.size();
+                throw chip_error(fmt::format("weight {}", g.values()[v].name),
+                                 "[plan] {} has no packed form that holds {} without loss", chip().chip,
+                                 tensor.encoding->name);
+            const uint64_t own =
+                form_of_[v]->bits_per_weight > 0
+                    ? static_cast<uint64_t>(static_cast<double>(tensor.count()) * form_of_[v]->bits_per_weight / 8)
+                    : tensor.bytes.size();
             plan_.places[v] = {Place::Where::weight, 0, 0, own, static_cast<int>(plan_.weights.size())};
             plan_.weights.push_back({static_cast<int>(v), 0, form_of_[v], own, form_of_[v]->reason});
         }
@@ -103,8 +116,10 @@ class Planner {
                 if (row.op != n.op) continue;
                 if (row.form != form) {
                     why = fmt::format("no row takes weights {}", form.empty() ? "as values" : form);
-                } else if (row.accuracy > plan_.options.accuracy || (plan_.options.order == Order::invariant && row.order != Order::invariant)) {
-                    why = fmt::format("no row is {} and {}", name_of(plan_.options.accuracy), name_of(plan_.options.order));
+                } else if (row.accuracy > plan_.options.accuracy ||
+                           (plan_.options.order == Order::invariant && row.order != Order::invariant)) {
+                    why = fmt::format("no row is {} and {}", name_of(plan_.options.accuracy),
+                                      name_of(plan_.options.order));
                 } else if (b.rows < row.min_rows || b.rows > row.max_rows) {
                     why = fmt::format("no row takes {} rows", b.rows);
                 } else if (!best || row.share_of_peak > best->share_of_peak) {
@@ -118,10 +133,13 @@ class Planner {
             plan_.steps.push_back({static_cast<int>(i), 0, best, cost(n), 0});
             PlannedStep& step = plan_.steps.back();
             const double bandwidth = chip().read_bytes_per_s.value, rate = chip().flops_per_s.value;
-            if (bandwidth > 0 && rate > 0) step.seconds = std::max(step.cost.bytes / bandwidth, step.cost.flops / rate) / best->share_of_peak + chip().step_overhead_s;
+            if (bandwidth > 0 && rate > 0)
+                step.seconds = std::max(step.cost.bytes / bandwidth, step.cost.flops / rate) / best->share_of_peak +
+                               chip().step_overhead_s;
         }
         if (!plan_.refused.empty())
-            throw chip_error("plan", "[plan] {} cannot take {} nodes: {}", chip().chip, plan_.refused.size(), fmt::join(plan_.refused, "; "));
+            throw chip_error("plan", "[plan] {} cannot take {} nodes: {}", chip().chip, plan_.refused.size(),
+                             fmt::join(plan_.refused, "; "));
     }
 
     Cost cost(const Node& n) const {
@@ -132,7 +150,8 @@ class Planner {
         Cost c;
         if (n.op == &op_gather_rows && is_weight(g, n.inputs[0])) {
             const StoredTensor& t = *g.values()[n.inputs[0]].weight;
-            c.bytes = static_cast<double>(out[0].shape[0].bind(plan_.options.binding)) * static_cast<double>(t.encoding->row_bytes(t.width()));
+            c.bytes = static_cast<double>(out[0].shape[0].bind(plan_.options.binding)) *
+                      static_cast<double>(t.encoding->row_bytes(t.width()));
             return c;
         }
         if (n.op->cost) c = n.op->cost(in, out, plan_.options.binding);
@@ -143,18 +162,21 @@ class Planner {
 
     uint64_t value_bytes(int v) const {
         const ValueType& t = plan_.graph.type_of(v);
-        return round_up(t.shape.count(plan_.options.binding) * (t.kind == Kind::real ? bytes_of(chip().real) : 4), alignment);
+        return round_up(t.shape.count(plan_.options.binding) * (t.kind == Kind::real ? bytes_of(chip().real) : 4),
+                        alignment);
     }
 
     void place_inputs() {
         const Graph& g = plan_.graph;
         Element cache = chip().cache_elements.empty() ? chip().real : chip().cache_elements.front();
         if (!plan_.options.cache_element.empty()) {
-            const auto it = std::ranges::find_if(chip().cache_elements, [&](Element e) { return name_of(e) == plan_.options.cache_element; });
+            const auto it = std::ranges::find_if(chip().cache_elements,
+                                                 [&](Element e) { return name_of(e) == plan_.options.cache_element; });
             if (it != chip().cache_elements.end()) cache = *it;
             // A chip that keeps more than was asked for (the oracle) is not wrong.
             else if (chip().cache_elements.empty() || bits_of(chip().cache_elements.front()) < 32)
-                throw chip_error("plan", "[plan] {} cannot keep its cache in {}", chip().chip, plan_.options.cache_element);
+                throw chip_error("plan", "[plan] {} cannot keep its cache in {}", chip().chip,
+                                 plan_.options.cache_element);
         }
         for (size_t v = 0; v < g.values().size(); ++v) {
             const Value& value = g.values()[v];
@@ -166,14 +188,16 @@ class Planner {
             } else if (value.source == Source::state) {
                 place = {Place::Where::state, 0, 0, 0, static_cast<int>(plan_.states.size())};
                 plan_.states.push_back({static_cast<int>(v), 0, cache});
-            } else if (value.source == Source::constant || (value.source == Source::weight && place.where == Place::Where::none)) {
+            } else if (value.source == Source::constant ||
+                       (value.source == Source::weight && place.where == Place::Where::none)) {
                 place = {Place::Where::constant, 0, plan_.constant_bytes[0], value_bytes(static_cast<int>(v)), -1};
                 plan_.constant_bytes[0] += place.bytes;
             }
         }
     }
 
-    // Views and state updates lie where their input lies; everything else that a node makes gets scratch for as long as it is read.
+    // Views and state updates lie where their input lies; everything else that a node makes gets scratch for as long as
+    // it is read.
     void place_scratch() {
         const Graph& g = plan_.graph;
         std::vector<int> root(g.values().size());
@@ -202,7 +226,9 @@ class Planner {
         plan_.scratch_unshared = summary.unshared;
         plan_.reused = summary.reused;
         for (size_t v = 0; v < g.values().size(); ++v)
-            if (request_of[v] >= 0) plan_.places[v] = {Place::Where::scratch, 0, requests[request_of[v]].offset, requests[request_of[v]].bytes, -1};
+            if (request_of[v] >= 0)
+                plan_.places[v] = {Place::Where::scratch, 0, requests[request_of[v]].offset,
+                                   requests[request_of[v]].bytes, -1};
         for (size_t v = 0; v < g.values().size(); ++v)
             if (root[v] != static_cast<int>(v)) plan_.places[v] = plan_.places[root[v]];
     }
@@ -213,6 +239,8 @@ class Planner {
 
 }  // namespace
 
-Plan make_plan(const Graph& graph, std::span<const Profile* const> chips, const PlanOptions& options) { return Planner(graph, chips, options).make(); }
+Plan make_plan(const Graph& graph, std::span<const Profile* const> chips, const PlanOptions& options) {
+    return Planner(graph, chips, options).make();
+}
 
 }  // namespace busbar

@@ -13,26 +13,27 @@ namespace busbar {
 struct PlanOptions {
     Accuracy accuracy = Accuracy::accurate;
     Order order = Order::free;
-    Binding binding;                       ///< the bucket: rows, logit rows, sequences, context
-    std::optional<StepLayout> layout;      ///< of the step record that all buckets of a model share; nullopt = this bucket's own
-    std::string cache_element;             ///< "f32", "f16", "bf16"; "" = the chip's most exact one
-    bool fallback_allowed = true;          ///< --no-fallback makes any node off the first chip an error
+    Binding binding;  ///< the bucket: rows, logit rows, sequences, context
+    std::optional<StepLayout>
+        layout;                 ///< of the step record that all buckets of a model share; nullopt = this bucket's own
+    std::string cache_element;  ///< "f32", "f16", "bf16"; "" = the chip's most exact one
+    bool fallback_allowed = true;  ///< --no-fallback makes any node off the first chip an error
 };
 
 /// Where a value lives during a step.
 struct Place {
     enum class Where : uint8_t { none, scratch, weight, constant, state, step } where = Where::none;
-    int chip = 0;          ///< index into the plan's chips
-    uint64_t offset = 0;   ///< bytes into the chip's scratch or constants; words into the step record
+    int chip = 0;         ///< index into the plan's chips
+    uint64_t offset = 0;  ///< bytes into the chip's scratch or constants; words into the step record
     uint64_t bytes = 0;
-    int index = -1;        ///< of the weight or state in the plan's lists
+    int index = -1;  ///< of the weight or state in the plan's lists
 };
 
 struct PlannedWeight {
-    int value = -1;        ///< in the plan's graph
+    int value = -1;  ///< in the plan's graph
     int chip = 0;
     const PackedForm* form = nullptr;
-    uint64_t bytes = 0;    ///< in that form
+    uint64_t bytes = 0;  ///< in that form
     std::string why;
 };
 
@@ -46,28 +47,28 @@ struct PlannedStep {
     int node = -1;
     int chip = 0;
     const KernelRow* row = nullptr;
-    Cost cost;             ///< bytes include the weights in their planned form
-    double seconds = 0;    ///< predicted
+    Cost cost;           ///< bytes include the weights in their planned form
+    double seconds = 0;  ///< predicted
 };
 
-/// Every decision of a run, made once per bucket of rows: what runs where with which kernel, where values lie, in which form weights
-/// are kept. A pure function of graph, profiles and options; `run` decides nothing.
+/// Every decision of a run, made once per bucket of rows: what runs where with which kernel, where values lie, in which
+/// form weights are kept. A pure function of graph, profiles and options; `run` decides nothing.
 struct Plan {
-    Graph graph;                               ///< as planned: composites that no chip has are written out
+    Graph graph;  ///< as planned: composites that no chip has are written out
     std::vector<const Profile*> chips;
     PlanOptions options;
     StepLayout layout;
-    std::vector<PlannedStep> steps;            ///< in order; views have none
-    std::vector<Place> places;                 ///< by value
+    std::vector<PlannedStep> steps;  ///< in order; views have none
+    std::vector<Place> places;       ///< by value
     std::vector<PlannedWeight> weights;
     std::vector<PlannedState> states;
-    std::vector<uint64_t> scratch_bytes, constant_bytes;   ///< per chip
-    uint64_t scratch_unshared = 0;             ///< what scratch would take if no two values shared memory
-    int reused = 0;                            ///< values that lie where another one lay before
-    std::vector<std::string> refused;          ///< nodes that the first chip could not take, and why
+    std::vector<uint64_t> scratch_bytes, constant_bytes;  ///< per chip
+    uint64_t scratch_unshared = 0;                        ///< what scratch would take if no two values shared memory
+    int reused = 0;                                       ///< values that lie where another one lay before
+    std::vector<std::string> refused;                     ///< nodes that the first chip could not take, and why
 
     double seconds() const;
-    uint64_t weight_bytes() const;             ///< read per step at most: each weight once
+    uint64_t weight_bytes() const;  ///< read per step at most: each weight once
     Cost total() const;
     std::map<std::string, int> nodes_per_chip() const;
     std::map<std::string, double> flops_share() const;
@@ -77,8 +78,8 @@ struct Plan {
     std::string print() const;
 };
 
-/// chips[0] is the one asked for; the others are fallbacks, in order. Throws Error{chip} where no chip can take a node, or
-/// a fallback is not allowed: the message lists nodes and reasons.
+/// chips[0] is the one asked for; the others are fallbacks, in order. Throws Error{chip} where no chip can take a node,
+/// or a fallback is not allowed: the message lists nodes and reasons.
 Plan make_plan(const Graph& graph, std::span<const Profile* const> chips, const PlanOptions& options);
 
 }  // namespace busbar

@@ -17,12 +17,18 @@ std::string place_words(const Plan& plan, int v) {
     const Place& p = plan.places[v];
     const Value& value = plan.graph.values()[v];
     switch (p.where) {
-        case Place::Where::scratch: return fmt::format("@{}+{}", p.offset, p.bytes);
-        case Place::Where::weight: return value.name + "." + std::string(value.weight->encoding->name);
-        case Place::Where::constant: return value.name;
-        case Place::Where::state: return plan.graph.values()[plan.states[p.index].value].name;
-        case Place::Where::step: return value.name;
-        case Place::Where::none: break;
+        case Place::Where::scratch:
+            return fmt::format("@{}+{}", p.offset, p.bytes);
+        case Place::Where::weight:
+            return value.name + "." + std::string(value.weight->encoding->name);
+        case Place::Where::constant:
+            return value.name;
+        case Place::Where::state:
+            return plan.graph.values()[plan.states[p.index].value].name;
+        case Place::Where::step:
+            return value.name;
+        case Place::Where::none:
+            break;
     }
     return "?";
 }
@@ -74,17 +80,20 @@ std::string Plan::placement_line(uint64_t memory_bytes) const {
 
 std::string Plan::print() const {
     const Cost c = total();
-    std::string out = fmt::format("plan  {}, {} rows, {} logit rows, {} ({}), {}, {}", graph.title, options.binding.rows, options.binding.logit_rows, chips[0]->chip,
-                                  chips[0]->detail, name_of(options.accuracy), name_of(options.order));
-    out += fmt::format("            predicted {:.2f} ms, {:.1f} MB read, {:.2f} GFLOP\n", 1e3 * seconds(), c.bytes / 1e6, c.flops / 1e9);
-    out += fmt::format("{:>4}  {:<13} {:<26} {:<52} {:<34} {:>8} {:>9}  {}\n", "#", "op", "row", "reads", "writes", "bytes", "us", "node");
+    std::string out = fmt::format("plan  {}, {} rows, {} logit rows, {} ({}), {}, {}", graph.title,
+                                  options.binding.rows, options.binding.logit_rows, chips[0]->chip, chips[0]->detail,
+                                  name_of(options.accuracy), name_of(options.order));
+    out += fmt::format("            predicted {:.2f} ms, {:.1f} MB read, {:.2f} GFLOP\n", 1e3 * seconds(),
+                       c.bytes / 1e6, c.flops / 1e9);
+    out += fmt::format("{:>4}  {:<13} {:<26} {:<52} {:<34} {:>8} {:>9}  {}\n", "#", "op", "row", "reads", "writes",
+                       "bytes", "us", "node");
     for (size_t i = 0; i < steps.size(); ++i) {
         const Node& n = graph.nodes()[steps[i].node];
         std::string reads, writes;
         for (int v : n.inputs) reads += (reads.empty() ? "" : " ") + place_words(*this, v);
         for (int v : n.outputs) writes += (writes.empty() ? "" : " ") + place_words(*this, v);
-        out += fmt::format("{:>4}  {:<13} {:<26} {:<52} {:<34} {:>8} {:>9.1f}  {}\n", i, n.op->name, steps[i].row->name, reads, writes, short_bytes(steps[i].cost.bytes),
-                           1e6 * steps[i].seconds, n.name);
+        out += fmt::format("{:>4}  {:<13} {:<26} {:<52} {:<34} {:>8} {:>9.1f}  {}\n", i, n.op->name, steps[i].row->name,
+                           reads, writes, short_bytes(steps[i].cost.bytes), 1e6 * steps[i].seconds, n.name);
     }
     std::map<std::string, std::pair<int, uint64_t>> forms;
     std::map<std::string, std::string> reasons;
@@ -95,13 +104,17 @@ std::string Plan::print() const {
         reasons[w.form->name] = w.why;
     }
     for (const auto& [form, sums] : forms)
-        out += fmt::format("weights  {} in form {}, {} bytes{}\n", sums.first, form, sums.second, reasons[form].empty() ? "" : ": " + reasons[form]);
-    out += fmt::format("buffers  scratch {} bytes, {} without sharing; {} values lie where another one lay before; constants {} bytes\n", scratch_bytes[0], scratch_unshared, reused,
-                       constant_bytes[0]);
+        out += fmt::format("weights  {} in form {}, {} bytes{}\n", sums.first, form, sums.second,
+                           reasons[form].empty() ? "" : ": " + reasons[form]);
+    out += fmt::format(
+        "buffers  scratch {} bytes, {} without sharing; {} values lie where another one lay before; constants {} "
+        "bytes\n",
+        scratch_bytes[0], scratch_unshared, reused, constant_bytes[0]);
     if (!states.empty()) {
         const ValueType& t = graph.type_of(states[0].value);
-        out += fmt::format("states   {} of [{} heads, {} wide] {}, paged {}, {} positions x {} sequences\n", states.size(), t.shape[0].n, t.shape[1].n, name_of(states[0].element),
-                           page_positions, options.binding.context, options.binding.sequences);
+        out += fmt::format("states   {} of [{} heads, {} wide] {}, paged {}, {} positions x {} sequences\n",
+                           states.size(), t.shape[0].n, t.shape[1].n, name_of(states[0].element), page_positions,
+                           options.binding.context, options.binding.sequences);
     }
     std::string line = placement_line(0);
     return out + line.substr(0, line.rfind(',')) + "\n";

@@ -16,7 +16,8 @@ ScratchSummary lay_out_scratch(std::vector<ScratchRequest>& requests) {
         summary.unshared += r.bytes;
         std::vector<std::pair<uint64_t, uint64_t>> taken;
         for (size_t j : placed)
-            if (requests[j].first <= r.last && r.first <= requests[j].last) taken.emplace_back(requests[j].offset, requests[j].offset + requests[j].bytes);
+            if (requests[j].first <= r.last && r.first <= requests[j].last)
+                taken.emplace_back(requests[j].offset, requests[j].offset + requests[j].bytes);
         std::ranges::sort(taken);
         uint64_t at = 0;
         for (const auto& [begin, end] : taken) {

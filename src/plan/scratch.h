@@ -8,16 +8,17 @@ namespace busbar {
 struct ScratchRequest {
     uint64_t bytes = 0;
     int first = 0, last = 0;
-    uint64_t offset = 0;   ///< the answer
+    uint64_t offset = 0;  ///< the answer
 };
 
 struct ScratchSummary {
-    uint64_t bytes = 0;      ///< of the whole scratch
-    uint64_t unshared = 0;   ///< sum of all requests
-    int reused = 0;          ///< requests that lie where another one lay before
+    uint64_t bytes = 0;     ///< of the whole scratch
+    uint64_t unshared = 0;  ///< sum of all requests
+    int reused = 0;         ///< requests that lie where another one lay before
 };
 
-/// Gives requests whose lives overlap disjoint memory, and lets the others share: largest first, each at the lowest gap that fits.
+/// Gives requests whose lives overlap disjoint memory, and lets the others share: largest first, each at the lowest gap
+/// that fits.
 ScratchSummary lay_out_scratch(std::vector<ScratchRequest>& requests);
 
 }  // namespace busbar

@@ -11,7 +11,9 @@ namespace busbar {
 
 namespace {
 
-std::string megabytes(uint64_t bytes) { return fmt::format("{} MB", with_commas((bytes + 500000) / 1000000)); }
+std::string megabytes(uint64_t bytes) {
+    return fmt::format("{} MB", with_commas((bytes + 500000) / 1000000));
+}
 
 // Decoded values as the chip keeps them between ops.
 std::vector<std::byte> as_real(const std::vector<double>& values, Element real) {
@@ -30,7 +32,8 @@ std::vector<std::byte> as_real(const std::vector<double>& values, Element real) 
 
 }  // namespace
 
-LoadedModel::LoadedModel(ImportedModel model, Device& device, const LoadOptions& options) : model_(std::move(model)), device_(device), options_(options) {
+LoadedModel::LoadedModel(ImportedModel model, Device& device, const LoadOptions& options)
+    : model_(std::move(model)), device_(device), options_(options) {
     const Profile* chip = &device_.profile();
     passes_ = run_passes(model_.graph, {std::span(&chip, 1)}, options_.skip_passes);
     const int64_t context = static_cast<int64_t>(round_up(options_.context, page_positions));
@@ -48,7 +51,8 @@ LoadedModel::~LoadedModel() = default;
 
 void LoadedModel::make_plans() {
     const Profile* chip = &device_.profile();
-    std::set<int64_t> buckets = {std::min<int64_t>(options_.chunk, std::max<int64_t>(1, options_.sequences)), options_.chunk};
+    std::set<int64_t> buckets = {std::min<int64_t>(options_.chunk, std::max<int64_t>(1, options_.sequences)),
+                                 options_.chunk};
     if (options_.chunk > 16) buckets.insert(16);
     buckets.insert(1);
     for (int64_t rows : buckets) {
@@ -64,7 +68,8 @@ void LoadedModel::make_plans() {
     }
     memory_ = {};
     const Plan& plan = plans_.front();
-    for (const PlannedWeight& w : plan.weights) (w.form->in_place ? memory_.mapped_weights : memory_.packed_weights) += w.bytes;
+    for (const PlannedWeight& w : plan.weights)
+        (w.form->in_place ? memory_.mapped_weights : memory_.packed_weights) += w.bytes;
     for (const Plan& p : plans_) {
         memory_.scratch = std::max(memory_.scratch, p.scratch_bytes[0]);
         memory_.constants += p.constant_bytes[0];
@@ -82,16 +87,21 @@ void LoadedModel::check_fit() const {
     const uint64_t without_cache = memory_.total() - memory_.cache;
     std::string fix = "no context fits: a smaller or more compressed model is needed";
     if (without_cache < available && page_bytes_ > 0)
-        fix = fmt::format("--context {} would fit", (available - without_cache) / page_bytes_ / options_.sequences * page_positions);
-    throw does_not_fit("[memory] {} needs {} (weights {}, cache {} for {} positions, scratch {}), {} has {}; {}", model_.graph.title, megabytes(memory_.total()),
-                       megabytes(memory_.mapped_weights + memory_.packed_weights + memory_.constants), megabytes(memory_.cache), cache_pages_ * page_positions,
-                       megabytes(memory_.scratch), device_.profile().chip, megabytes(available), fix);
+        fix = fmt::format("--context {} would fit",
+                          (available - without_cache) / page_bytes_ / options_.sequences * page_positions);
+    throw does_not_fit("[memory] {} needs {} (weights {}, cache {} for {} positions, scratch {}), {} has {}; {}",
+                       model_.graph.title, megabytes(memory_.total()),
+                       megabytes(memory_.mapped_weights + memory_.packed_weights + memory_.constants),
+                       megabytes(memory_.cache), cache_pages_ * page_positions, megabytes(memory_.scratch),
+                       device_.profile().chip, megabytes(available), fix);
 }
 
 void LoadedModel::load_weights() {
     const Plan& plan = plans_.front();
-    for (const PlannedWeight& w : plan.weights) weights_.push_back(device_.pack(plan.graph.values()[w.value].weight, *w.form));
-    for (uint64_t bytes : state_page_bytes_) states_.push_back(device_.allocate(std::max<uint64_t>(bytes * cache_pages_, 64)));
+    for (const PlannedWeight& w : plan.weights)
+        weights_.push_back(device_.pack(plan.graph.values()[w.value].weight, *w.form));
+    for (uint64_t bytes : state_page_bytes_)
+        states_.push_back(device_.allocate(std::max<uint64_t>(bytes * cache_pages_, 64)));
     scratch_ = device_.allocate(std::max<uint64_t>(memory_.scratch, 64));
 }
 
@@ -125,8 +135,12 @@ void LoadedModel::prepare(size_t bucket) {
         o.element = o.type.kind == Kind::index ? Element::i32 : device_.profile().real;
         o.offset = place.offset;
         switch (place.where) {
-            case Place::Where::scratch: o.buffer = scratch_.get(); break;
-            case Place::Where::constant: o.buffer = constants_[bucket].get(); break;
+            case Place::Where::scratch:
+                o.buffer = scratch_.get();
+                break;
+            case Place::Where::constant:
+                o.buffer = constants_[bucket].get();
+                break;
             case Place::Where::state:
                 o.buffer = states_[place.index].get();
                 o.element = plan.states[place.index].element;
@@ -136,8 +150,11 @@ void LoadedModel::prepare(size_t bucket) {
                 o.where = Operand::Where::weight;
                 o.weight = weights_[place.index].get();
                 break;
-            case Place::Where::step: o.where = Operand::Where::step; break;
-            case Place::Where::none: BUSBAR_CHECK(false, "a value without a place: " + plan.graph.values()[v].name);
+            case Place::Where::step:
+                o.where = Operand::Where::step;
+                break;
+            case Place::Where::none:
+                BUSBAR_CHECK(false, "a value without a place: " + plan.graph.values()[v].name);
         }
         return o;
     };
@@ -157,7 +174,8 @@ void LoadedModel::step(const StepRecord& record) {
     const int64_t rows = record.header().rows;
     size_t bucket = 0;
     while (bucket + 1 < plans_.size() && plans_[bucket].options.binding.rows < rows) ++bucket;
-    BUSBAR_CHECK(rows <= plans_[bucket].options.binding.rows && record.header().logit_rows <= plans_[bucket].options.binding.logit_rows);
+    BUSBAR_CHECK(rows <= plans_[bucket].options.binding.rows &&
+                 record.header().logit_rows <= plans_[bucket].options.binding.logit_rows);
     last_bucket_ = bucket;
     std::copy_n(record.words().begin() + layout_.logit_rows(), record.header().logit_rows, last_logit_rows_.begin());
     programs_[bucket]->run(record.words());
@@ -171,17 +189,21 @@ std::span<const float> LoadedModel::logits(int64_t i) const {
     const size_t n = vocabulary(), bytes = n * bytes_of(real);
     if (plan.graph.type_of(output).shape[0] == Dim(Symbol::rows)) i = last_logit_rows_[i];
     const uint64_t offset = plan.places[output].offset + i * bytes;
-    if (scratch_->host() && real == Element::f32) return {reinterpret_cast<const float*>(static_cast<const std::byte*>(scratch_->host()) + offset), n};
+    if (scratch_->host() && real == Element::f32)
+        return {reinterpret_cast<const float*>(static_cast<const std::byte*>(scratch_->host()) + offset), n};
     staged_.resize(bytes);
     device_.read(*scratch_, offset, staged_);
     converted_.resize(n);
     for (size_t k = 0; k < n; ++k)
-        converted_[k] = real == Element::f64 ? static_cast<float>(load<double>(staged_.data() + 8 * k)) : load<float>(staged_.data() + 4 * k);
+        converted_[k] = real == Element::f64 ? static_cast<float>(load<double>(staged_.data() + 8 * k))
+                                             : load<float>(staged_.data() + 4 * k);
     return converted_;
 }
 
 void LoadedModel::copy_page(int64_t from, int64_t to) {
-    for (size_t s = 0; s < states_.size(); ++s) device_.copy(*states_[s], to * state_page_bytes_[s], *states_[s], from * state_page_bytes_[s], state_page_bytes_[s]);
+    for (size_t s = 0; s < states_.size(); ++s)
+        device_.copy(*states_[s], to * state_page_bytes_[s], *states_[s], from * state_page_bytes_[s],
+                     state_page_bytes_[s]);
 }
 
 void LoadedModel::read_page(int64_t page, std::span<std::byte> out) const {

@@ -14,29 +14,30 @@ namespace busbar {
 struct LoadOptions {
     Accuracy accuracy = Accuracy::accurate;
     Order order = Order::free;
-    std::string cache_element;         ///< "" = the chip's most exact one
-    int64_t context = 4096;            ///< positions per sequence; rounded up to whole pages
-    int64_t sequences = 1;             ///< that may be in one step
-    int64_t cache_pages = 0;           ///< in all; 0 = enough for every sequence to fill its context
-    int64_t chunk = 512;               ///< rows of the largest bucket
-    int64_t logit_rows = 1;            ///< rows whose logits one step may ask for
+    std::string cache_element;  ///< "" = the chip's most exact one
+    int64_t context = 4096;     ///< positions per sequence; rounded up to whole pages
+    int64_t sequences = 1;      ///< that may be in one step
+    int64_t cache_pages = 0;    ///< in all; 0 = enough for every sequence to fill its context
+    int64_t chunk = 512;        ///< rows of the largest bucket
+    int64_t logit_rows = 1;     ///< rows whose logits one step may ask for
     std::set<std::string> skip_passes;
     bool fallback_allowed = true;
 };
 
 /// Where memory goes, in bytes.
 struct MemoryUse {
-    uint64_t mapped_weights = 0;   ///< read in place from the file
-    uint64_t packed_weights = 0;   ///< in forms of the chip's own
+    uint64_t mapped_weights = 0;  ///< read in place from the file
+    uint64_t packed_weights = 0;  ///< in forms of the chip's own
     uint64_t constants = 0, cache = 0, scratch = 0;
     uint64_t total() const { return mapped_weights + packed_weights + constants + cache + scratch; }
 };
 
-/// A model on a chip: weights packed as the plan says, plans for a few buckets of rows prepared as programs. step() walks one of
-/// them; it decides nothing and allocates nothing.
+/// A model on a chip: weights packed as the plan says, plans for a few buckets of rows prepared as programs. step()
+/// walks one of them; it decides nothing and allocates nothing.
 class LoadedModel {
   public:
-    /// Passes, plan, load. The device must outlive the model. Throws Error{does_not_fit} with the numbers and what would fit.
+    /// Passes, plan, load. The device must outlive the model. Throws Error{does_not_fit} with the numbers and what
+    /// would fit.
     LoadedModel(ImportedModel model, Device& device, const LoadOptions& options);
     ~LoadedModel();
 
@@ -54,7 +55,8 @@ class LoadedModel {
     /// Runs the smallest bucket that holds the record's rows. Ids, positions and pages have been checked by the caller.
     /// Throws Error{bad_input} if a file was cut short, Error{chip} if the chip failed; logits are void then.
     void step(const StepRecord& record);
-    /// Logits of entry i of the record's logit_rows after the last step: vocabulary() numbers, valid until the next step.
+    /// Logits of entry i of the record's logit_rows after the last step: vocabulary() numbers, valid until the next
+    /// step.
     std::span<const float> logits(int64_t i) const;
 
     /// The cache's verbs that need the chip: whole pages of every state, whatever their layout.
@@ -78,18 +80,18 @@ class LoadedModel {
     StepLayout layout_;
     std::vector<PassReport> passes_;
     std::vector<Plan> plans_;
-    std::vector<std::unique_ptr<PackedWeight>> weights_;            ///< by value of the passed graph
-    std::vector<std::unique_ptr<Buffer>> states_;                   ///< by planned state
+    std::vector<std::unique_ptr<PackedWeight>> weights_;  ///< by value of the passed graph
+    std::vector<std::unique_ptr<Buffer>> states_;         ///< by planned state
     std::vector<uint64_t> state_page_bytes_;
     std::unique_ptr<Buffer> scratch_;
-    std::vector<std::unique_ptr<Buffer>> constants_;                ///< by bucket: plans may place them differently
+    std::vector<std::unique_ptr<Buffer>> constants_;  ///< by bucket: plans may place them differently
     std::vector<std::unique_ptr<Program>> programs_;
     MemoryUse memory_;
     int64_t cache_pages_ = 0;
     uint64_t page_bytes_ = 0;
     size_t last_bucket_ = 0;
-    std::vector<int32_t> last_logit_rows_;                          ///< of the last step: without the pass head_rows, logits lie by row
-    mutable std::vector<std::byte> staged_;                         ///< logits on their way from a chip without host memory
+    std::vector<int32_t> last_logit_rows_;   ///< of the last step: without the pass head_rows, logits lie by row
+    mutable std::vector<std::byte> staged_;  ///< logits on their way from a chip without host memory
     mutable std::vector<float> converted_;
 };
 

@@ -17,18 +17,24 @@ struct TensorWords {
     const char* folder;
 };
 
-constexpr TensorWords embedding_words = {"token_embd", "model.embed_tokens"}, norm_words = {"output_norm", "model.norm"}, head_words = {"output", "lm_head"};
+constexpr TensorWords embedding_words = {"token_embd", "model.embed_tokens"},
+                      norm_words = {"output_norm", "model.norm"}, head_words = {"output", "lm_head"};
 constexpr TensorWords attention_norm_words = {"blk.{}.attn_norm", "model.layers.{}.input_layernorm"};
-constexpr TensorWords q_words = {"blk.{}.attn_q", "model.layers.{}.self_attn.q_proj"}, k_words = {"blk.{}.attn_k", "model.layers.{}.self_attn.k_proj"};
-constexpr TensorWords v_words = {"blk.{}.attn_v", "model.layers.{}.self_attn.v_proj"}, o_words = {"blk.{}.attn_output", "model.layers.{}.self_attn.o_proj"};
-constexpr TensorWords q_norm_words = {"blk.{}.attn_q_norm", "model.layers.{}.self_attn.q_norm"}, k_norm_words = {"blk.{}.attn_k_norm", "model.layers.{}.self_attn.k_norm"};
+constexpr TensorWords q_words = {"blk.{}.attn_q", "model.layers.{}.self_attn.q_proj"},
+                      k_words = {"blk.{}.attn_k", "model.layers.{}.self_attn.k_proj"};
+constexpr TensorWords v_words = {"blk.{}.attn_v", "model.layers.{}.self_attn.v_proj"},
+                      o_words = {"blk.{}.attn_output", "model.layers.{}.self_attn.o_proj"};
+constexpr TensorWords q_norm_words = {"blk.{}.attn_q_norm", "model.layers.{}.self_attn.q_norm"},
+                      k_norm_words = {"blk.{}.attn_k_norm", "model.layers.{}.self_attn.k_norm"};
 constexpr TensorWords mlp_norm_words = {"blk.{}.ffn_norm", "model.layers.{}.post_attention_layernorm"};
-constexpr TensorWords gate_words = {"blk.{}.ffn_gate", "model.layers.{}.mlp.gate_proj"}, up_words = {"blk.{}.ffn_up", "model.layers.{}.mlp.up_proj"};
+constexpr TensorWords gate_words = {"blk.{}.ffn_gate", "model.layers.{}.mlp.gate_proj"},
+                      up_words = {"blk.{}.ffn_up", "model.layers.{}.mlp.up_proj"};
 constexpr TensorWords down_words = {"blk.{}.ffn_down", "model.layers.{}.mlp.down_proj"};
 
 class DecoderBuilder {
   public:
-    DecoderBuilder(const DecoderConfig& config, const ModelFile& file, int64_t context) : c_(config), file_(file), context_(context) {}
+    DecoderBuilder(const DecoderConfig& config, const ModelFile& file, int64_t context)
+        : c_(config), file_(file), context_(context) {}
 
     Graph build() {
         g_.title = fmt::format("{} {} layers", c_.family, c_.layers);
@@ -79,19 +85,26 @@ class DecoderBuilder {
         q = rotate("q_rotate", q);
         k = rotate("k_rotate", k);
         const Shape heads = {c_.kv_heads, c_.head_dim};
-        const int keys = append("keys", k, g_.state(fmt::format("layer.{}.keys", layer), {Kind::state, heads, StateRole::key}));
-        const int values = append("values", v, g_.state(fmt::format("layer.{}.values", layer), {Kind::state, heads, StateRole::value}));
+        const int keys =
+            append("keys", k, g_.state(fmt::format("layer.{}.keys", layer), {Kind::state, heads, StateRole::key}));
+        const int values = append(
+            "values", v, g_.state(fmt::format("layer.{}.values", layer), {Kind::state, heads, StateRole::value}));
         const double scale = 1 / std::sqrt(static_cast<double>(c_.head_dim));
-        const int y = g_.named("attention").one(op_attention, {q, keys, values, positions_, sequences_, block_table_},
-                                                {{"scale", scale}, {"window", c_.windows[layer]}});
-        return linear("o", g_.named("y_flat").reshape(y, {0, q_width}), o_words, layer, c_.hidden, q_width, c_.output_bias);
+        const int y = g_.named("attention")
+                          .one(op_attention, {q, keys, values, positions_, sequences_, block_table_},
+                               {{"scale", scale}, {"window", c_.windows[layer]}});
+        return linear("o", g_.named("y_flat").reshape(y, {0, q_width}), o_words, layer, c_.hidden, q_width,
+                      c_.output_bias);
     }
 
     int append(const char* name, int x, int state) {
-        return g_.named(std::string("append_") + name).one(op_cache_append, {state, x, positions_, sequences_, block_table_});
+        return g_.named(std::string("append_") + name)
+            .one(op_cache_append, {state, x, positions_, sequences_, block_table_});
     }
 
-    int rotate(const char* name, int x) { return g_.named(name).one(op_rotate, {x, cos_, sin_}, {{"pairing", c_.pairing}}); }
+    int rotate(const char* name, int x) {
+        return g_.named(name).one(op_rotate, {x, cos_, sin_}, {{"pairing", c_.pairing}});
+    }
 
     // Frequencies leave here as arithmetic on constants; folding makes one array of them.
     void rotary_table() {
@@ -106,27 +119,34 @@ class DecoderBuilder {
     }
 
     int norm(const char* name, int x, const TensorWords& words, int64_t layer, int64_t width) {
-        return g_.named(name).one(op_rms_norm, {x, tensor(word(words, layer) + ".weight", {width})}, {{"epsilon", c_.norm_epsilon}});
+        return g_.named(name).one(op_rms_norm, {x, tensor(word(words, layer) + ".weight", {width})},
+                                  {{"epsilon", c_.norm_epsilon}});
     }
 
-    int linear(const char* name, int x, const TensorWords& words, int64_t layer, int64_t outputs, int64_t inputs, bool bias) {
+    int linear(const char* name, int x, const TensorWords& words, int64_t layer, int64_t outputs, int64_t inputs,
+               bool bias) {
         const int y = g_.named(name).matmul(x, matrix(words, layer, outputs, inputs));
         if (!bias) return y;
         return g_.named(std::string(name) + "_bias").add(y, tensor(word(words, layer) + ".bias", {outputs}));
     }
 
-    int matrix(const TensorWords& words, int64_t layer, int64_t outputs, int64_t inputs) { return tensor(word(words, layer) + ".weight", {outputs, inputs}); }
+    int matrix(const TensorWords& words, int64_t layer, int64_t outputs, int64_t inputs) {
+        return tensor(word(words, layer) + ".weight", {outputs, inputs});
+    }
 
-    std::string word(const TensorWords& words, int64_t layer) const { return fmt::format(fmt::runtime(file_.gguf ? words.gguf : words.folder), layer); }
+    std::string word(const TensorWords& words, int64_t layer) const {
+        return fmt::format(fmt::runtime(file_.gguf ? words.gguf : words.folder), layer);
+    }
 
     int tensor(const std::string& name, std::vector<int64_t> shape) {
         const auto it = file_.tensors.find(name);
         if (it == file_.tensors.end())
-            throw bad_input(file_.path, "[{}] expected a tensor {} of shape [{}], found none of that name among {} tensors", c_.family, quote(name),
-                            fmt::join(shape, ", "), file_.tensors.size());
+            throw bad_input(file_.path,
+                            "[{}] expected a tensor {} of shape [{}], found none of that name among {} tensors",
+                            c_.family, quote(name), fmt::join(shape, ", "), file_.tensors.size());
         if (it->second.shape != shape)
-            throw bad_input(file_.path, "[{}] tensor {}: expected shape [{}] from the configuration, got [{}]", c_.family, quote(name), fmt::join(shape, ", "),
-                            fmt::join(it->second.shape, ", "));
+            throw bad_input(file_.path, "[{}] tensor {}: expected shape [{}] from the configuration, got [{}]",
+                            c_.family, quote(name), fmt::join(shape, ", "), fmt::join(it->second.shape, ", "));
         used_.insert(name);
         return g_.weight(std::make_shared<StoredTensor>(it->second));
     }
@@ -135,13 +155,17 @@ class DecoderBuilder {
     void refuse_left_over() const {
         std::vector<std::string> left;
         for (const auto& [name, tensor] : file_.tensors) {
-            const bool derived = name.ends_with("rotary_emb.inv_freq");   // older exports store the frequencies; they follow from the configuration
-            const bool tied_twice = c_.tied && (name == "lm_head.weight" || name == "output.weight");   // the configuration wins, as in transformers
+            const bool derived = name.ends_with(
+                "rotary_emb.inv_freq");  // older exports store the frequencies; they follow from the configuration
+            const bool tied_twice = c_.tied && (name == "lm_head.weight" ||
+                                                name == "output.weight");  // the configuration wins, as in transformers
             if (!used_.contains(name) && !derived && !tied_twice) left.push_back(name);
         }
         if (!left.empty())
-            throw bad_input(file_.path, "[{}] {} tensors have no place in this family, the first is {}; running without them would give wrong text", c_.family,
-                            left.size(), quote(left[0]));
+            throw bad_input(file_.path,
+                            "[{}] {} tensors have no place in this family, the first is {}; running without them would "
+                            "give wrong text",
+                            c_.family, left.size(), quote(left[0]));
     }
 
     const DecoderConfig& c_;
@@ -154,6 +178,8 @@ class DecoderBuilder {
 
 }  // namespace
 
-Graph build_decoder(const DecoderConfig& config, const ModelFile& file, int64_t context) { return DecoderBuilder(config, file, context).build(); }
+Graph build_decoder(const DecoderConfig& config, const ModelFile& file, int64_t context) {
+    return DecoderBuilder(config, file, context).build();
+}
 
 }  // namespace busbar

@@ -14,7 +14,7 @@ DecoderConfig from_gguf(const gguf::File& file) {
 DecoderConfig from_config(const Json& config, const std::string& address) {
     DecoderConfig c = read_config_decoder(config, address);
     c.qkv_bias = c.output_bias = get_bool(config, "attention_bias", false, address);
-    c.head_dim = get_int(config, "head_dim", address).value_or(128);   // the family's default is not hidden / heads
+    c.head_dim = get_int(config, "head_dim", address).value_or(128);  // the family's default is not hidden / heads
     c.qk_norm = true;
     c.windows = qwen_windows(config, c.layers, address);
     return c;

@@ -189,8 +189,7 @@ Array Reader::read_array(const std::string& key, int depth) {
     result.element_type = number<uint32_t>("an array's element type");
     const uint32_t type = result.element_type;
     if (type >= value_types)
-        throw bad_input(at(pos_ - 4), "[gguf] key {}: expected an element type from 0 to 12, got {}", quote(key),
-                        type);
+        throw bad_input(at(pos_ - 4), "[gguf] key {}: expected an element type from 0 to 12, got {}", quote(key), type);
     const uint64_t start = pos_, count = number<uint64_t>("an array's length");
     if (count > left() / least_bytes[type])
         throw bad_input(at(start), "[gguf] key {}: an array of {} {} values does not fit the {} bytes that are left",

@@ -28,12 +28,13 @@ void Cache::drop_page(int32_t page) {
 void Cache::append(Sequence& s, int64_t n) {
     BUSBAR_CHECK(n >= 0);
     if (s.length + n > model_.context())
-        throw does_not_fit("[cache] {} positions and {} more exceed the context of {}; --context {} would hold them", s.length, n, model_.context(),
-                           round_up(s.length + n, page_positions));
+        throw does_not_fit("[cache] {} positions and {} more exceed the context of {}; --context {} would hold them",
+                           s.length, n, model_.context(), round_up(s.length + n, page_positions));
     const int64_t have = static_cast<int64_t>(s.pages.size()), need = ceil_div(s.length + n, page_positions);
     const bool copies = n > 0 && s.length % page_positions != 0 && readers_[s.pages.back()] > 1;
     if (need - have + copies > free_pages())
-        throw does_not_fit("[cache] {} pages of {} positions are needed, {} of {} are free", need - have + copies, page_positions, free_pages(), model_.cache_pages());
+        throw does_not_fit("[cache] {} pages of {} positions are needed, {} of {} are free", need - have + copies,
+                           page_positions, free_pages(), model_.cache_pages());
     if (copies) {
         const int32_t shared = s.pages.back(), own = take_page();
         model_.copy_page(shared, own);
@@ -62,7 +63,8 @@ std::vector<std::byte> Cache::snapshot(const Sequence& s) const {
     const uint64_t page = model_.page_bytes();
     std::vector<std::byte> out(8 + s.pages.size() * page);
     std::memcpy(out.data(), &s.length, 8);
-    for (size_t i = 0; i < s.pages.size(); ++i) model_.read_page(s.pages[i], std::span(out).subspan(8 + i * page, page));
+    for (size_t i = 0; i < s.pages.size(); ++i)
+        model_.read_page(s.pages[i], std::span(out).subspan(8 + i * page, page));
     return out;
 }
 
@@ -70,7 +72,9 @@ Cache::Sequence Cache::restore(Bytes data) {
     const uint64_t page = model_.page_bytes();
     const int64_t length = data.size() >= 8 ? load<int64_t>(data.data()) : -1;
     if (length < 0 || length > model_.context() || data.size() != 8 + ceil_div(length, page_positions) * page)
-        throw bad_input("snapshot", "[cache] expected a snapshot of whole pages of {} bytes, got {} bytes for {} positions", page, data.size(), length);
+        throw bad_input("snapshot",
+                        "[cache] expected a snapshot of whole pages of {} bytes, got {} bytes for {} positions", page,
+                        data.size(), length);
     Sequence s;
     append(s, length);
     for (size_t i = 0; i < s.pages.size(); ++i) model_.write_page(s.pages[i], data.subspan(8 + i * page, page));

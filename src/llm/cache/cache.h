@@ -7,8 +7,8 @@
 
 namespace busbar {
 
-/// Pages of the model's states, shared between sequences by counting readers. The four verbs - append, truncate, fork, snapshot -
-/// are all that batching, prefix reuse, speculation and failover need.
+/// Pages of the model's states, shared between sequences by counting readers. The four verbs - append, truncate, fork,
+/// snapshot - are all that batching, prefix reuse, speculation and failover need.
 class Cache {
   public:
     explicit Cache(LoadedModel& model);
@@ -19,8 +19,9 @@ class Cache {
         int64_t length = 0;
     };
 
-    /// Makes room for `n` more positions and counts them as filled (the step that follows fills them). A page that others read too
-    /// is copied first. Throws Error{does_not_fit} with the numbers if pages run out or the context ends; then nothing has changed.
+    /// Makes room for `n` more positions and counts them as filled (the step that follows fills them). A page that
+    /// others read too is copied first. Throws Error{does_not_fit} with the numbers if pages run out or the context
+    /// ends; then nothing has changed.
     void append(Sequence& sequence, int64_t n);
     /// Forgets positions from `length` on.
     void truncate(Sequence& sequence, int64_t length);
@@ -41,8 +42,8 @@ class Cache {
     void drop_page(int32_t page);
 
     LoadedModel& model_;
-    std::vector<int32_t> free_;      ///< a stack: the last one freed is the warmest
-    std::vector<int32_t> readers_;   ///< by page
+    std::vector<int32_t> free_;     ///< a stack: the last one freed is the warmest
+    std::vector<int32_t> readers_;  ///< by page
 };
 
 }  // namespace busbar

@@ -10,15 +10,19 @@ namespace busbar {
 struct Engine::Active {
     Request request;
     Cache::Sequence past;
-    std::vector<int32_t> tokens;      ///< prompt, then what was chosen
+    std::vector<int32_t> tokens;  ///< prompt, then what was chosen
     size_t prompt_length = 0;
     std::vector<int32_t> generated;
     Sampler sampler;
     Finish finish = Finish::none;
-    int64_t rows = 0;                 ///< in this step
-    int64_t logit_row = -1;           ///< its entry of the record's logit_rows, -1 while the prompt goes on
+    int64_t rows = 0;        ///< in this step
+    int64_t logit_row = -1;  ///< its entry of the record's logit_rows, -1 while the prompt goes on
 
-    Active(Request r, int64_t vocabulary) : request(std::move(r)), tokens(request.prompt), prompt_length(tokens.size()), sampler(request.sample, vocabulary) {}
+    Active(Request r, int64_t vocabulary)
+        : request(std::move(r)),
+          tokens(request.prompt),
+          prompt_length(tokens.size()),
+          sampler(request.sample, vocabulary) {}
 };
 
 std::string_view name_of(Finish f) {
@@ -33,9 +37,12 @@ void Engine::check(const Request& request) const {
     if (request.prompt.empty()) throw bad_input("prompt", "[engine] expected at least one token, got an empty prompt");
     for (size_t i = 0; i < request.prompt.size(); ++i)
         if (request.prompt[i] < 0 || request.prompt[i] >= model_.vocabulary())
-            throw bad_input("prompt", "[engine] expected token ids below {}, got {} at position {}", model_.vocabulary(), request.prompt[i], i);
+            throw bad_input("prompt", "[engine] expected token ids below {}, got {} at position {}",
+                            model_.vocabulary(), request.prompt[i], i);
     if (static_cast<int64_t>(request.prompt.size()) >= model_.context())
-        throw bad_input("prompt", "[engine] the prompt has {} tokens, the context holds {} and the answer needs room: give --context {} or a shorter prompt",
+        throw bad_input("prompt",
+                        "[engine] the prompt has {} tokens, the context holds {} and the answer needs room: give "
+                        "--context {} or a shorter prompt",
                         request.prompt.size(), model_.context(), round_up(request.prompt.size() + 256, page_positions));
 }
 
@@ -43,14 +50,15 @@ int Engine::add(Request request, std::optional<Cache::Sequence> past) {
     try {
         check(request);
     } catch (...) {
-        if (past) cache_.release(*past);   // what was handed over is ours to give back
+        if (past) cache_.release(*past);  // what was handed over is ours to give back
         throw;
     }
     const int64_t vocabulary = request.vocabulary > 0 ? request.vocabulary : model_.vocabulary();
     requests_.push_back(std::make_unique<Active>(std::move(request), vocabulary));
     Active& a = *requests_.back();
     if (past) {
-        BUSBAR_CHECK(past->length < static_cast<int64_t>(a.tokens.size()), "the last token of a prompt is always computed");
+        BUSBAR_CHECK(past->length < static_cast<int64_t>(a.tokens.size()),
+                     "the last token of a prompt is always computed");
         a.past = std::move(*past);
     }
     return static_cast<int>(requests_.size()) - 1;
@@ -65,7 +73,8 @@ bool Engine::step() {
     return true;
 }
 
-// Decoding sequences first, one row each, so that a long prompt never keeps them waiting for more than one chunk; prompts share the rest.
+// Decoding sequences first, one row each, so that a long prompt never keeps them waiting for more than one chunk;
+// prompts share the rest.
 void Engine::make_record() {
     in_step_.clear();
     const StepLayout& layout = model_.layout();
@@ -92,7 +101,9 @@ void Engine::make_record() {
         for (const auto& a : requests_) {
             if (!a || a->finish != Finish::none) continue;
             const int64_t left = static_cast<int64_t>(a->tokens.size()) - a->past.length;
-            if ((left > 1) != prompts || rows == layout.max_rows || static_cast<int64_t>(in_step_.size()) == layout.max_sequences) continue;
+            if ((left > 1) != prompts || rows == layout.max_rows ||
+                static_cast<int64_t>(in_step_.size()) == layout.max_sequences)
+                continue;
             if (logit_rows == layout.max_logit_rows) continue;
             take(*a, std::min(left, layout.max_rows - rows));
         }
@@ -116,7 +127,8 @@ void Engine::hand_out() {
         if (a->request.logprobs > 0) best = best_tokens(logits, a->request.logprobs);
         if (a->request.on_token && !a->request.on_token(token, best)) {
             a->finish = Finish::stop;
-        } else if (static_cast<int64_t>(a->generated.size()) == a->request.max_tokens || static_cast<int64_t>(a->tokens.size()) == model_.context()) {
+        } else if (static_cast<int64_t>(a->generated.size()) == a->request.max_tokens ||
+                   static_cast<int64_t>(a->tokens.size()) == model_.context()) {
             a->finish = Finish::length;
         }
     }
@@ -126,8 +138,12 @@ void Engine::finish(int request) {
     while (requests_[request]->finish == Finish::none) BUSBAR_CHECK(step());
 }
 
-Finish Engine::finish_of(int request) const { return requests_[request]->finish; }
-const std::vector<int32_t>& Engine::tokens_of(int request) const { return requests_[request]->generated; }
+Finish Engine::finish_of(int request) const {
+    return requests_[request]->finish;
+}
+const std::vector<int32_t>& Engine::tokens_of(int request) const {
+    return requests_[request]->generated;
+}
 
 Cache::Sequence Engine::take_past(int request) {
     Cache::Sequence past = std::move(requests_[request]->past);

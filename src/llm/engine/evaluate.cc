@@ -7,13 +7,16 @@
 
 namespace busbar {
 
-void evaluate(LoadedModel& model, std::span<const int32_t> ids, const std::function<bool(int64_t, std::span<const float>)>& each) {
+void evaluate(LoadedModel& model, std::span<const int32_t> ids,
+              const std::function<bool(int64_t, std::span<const float>)>& each) {
     if (ids.empty()) throw bad_input("text", "[evaluate] expected at least one token, got none");
     if (static_cast<int64_t>(ids.size()) > model.context())
-        throw bad_input("text", "[evaluate] {} tokens do not fit the context of {}; give --context {}", ids.size(), model.context(), round_up(ids.size(), page_positions));
+        throw bad_input("text", "[evaluate] {} tokens do not fit the context of {}; give --context {}", ids.size(),
+                        model.context(), round_up(ids.size(), page_positions));
     for (size_t i = 0; i < ids.size(); ++i)
         if (ids[i] < 0 || ids[i] >= model.vocabulary())
-            throw bad_input("text", "[evaluate] expected token ids below {}, got {} at position {}", model.vocabulary(), ids[i], i);
+            throw bad_input("text", "[evaluate] expected token ids below {}, got {} at position {}", model.vocabulary(),
+                            ids[i], i);
     Cache cache(model);
     Cache::Sequence sequence;
     StepRecord record(model.layout());

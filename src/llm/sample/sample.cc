@@ -14,7 +14,9 @@ uint64_t mix(uint64_t z) {
     return z ^ (z >> 31);
 }
 
-bool better(const std::pair<float, int32_t>& a, const std::pair<float, int32_t>& b) { return a.first > b.first || (a.first == b.first && a.second < b.second); }
+bool better(const std::pair<float, int32_t>& a, const std::pair<float, int32_t>& b) {
+    return a.first > b.first || (a.first == b.first && a.second < b.second);
+}
 
 }  // namespace
 
@@ -55,7 +57,8 @@ int32_t Sampler::choose(std::span<const float> logits, std::span<const int32_t> 
         std::vector<int32_t> seen(past.end() - static_cast<int64_t>(window), past.end());
         std::ranges::sort(seen);
         for (auto& [logit, id] : candidates_)
-            if (std::ranges::binary_search(seen, id)) logit = static_cast<float>(logit > 0 ? logit / o.repeat_penalty : logit * o.repeat_penalty);
+            if (std::ranges::binary_search(seen, id))
+                logit = static_cast<float>(logit > 0 ? logit / o.repeat_penalty : logit * o.repeat_penalty);
     }
     if (o.temperature <= 0) return std::ranges::min_element(candidates_, better)->second;
 
@@ -69,13 +72,14 @@ int32_t Sampler::choose(std::span<const float> logits, std::span<const int32_t> 
     double mass = 0;
     for (; kept < candidates_.size(); ++kept) {
         const double p = std::exp(static_cast<double>(candidates_[kept].first) - best);
-        if (kept > 0 && (mass >= o.top_p * total || p < o.min_p)) break;   // p of the best is 1
+        if (kept > 0 && (mass >= o.top_p * total || p < o.min_p)) break;  // p of the best is 1
         mass += p;
     }
     candidates_.resize(kept);
     weights_.clear();
     double sum = 0;
-    for (const auto& c : candidates_) weights_.push_back(sum += std::exp((static_cast<double>(c.first) - best) / o.temperature));
+    for (const auto& c : candidates_)
+        weights_.push_back(sum += std::exp((static_cast<double>(c.first) - best) / o.temperature));
     const double draw = uniform_at(o.seed, position) * sum;
     const size_t at = std::ranges::upper_bound(weights_, draw) - weights_.begin();
     return candidates_[std::min(at, candidates_.size() - 1)].second;

@@ -6,14 +6,15 @@
 
 namespace busbar {
 
-/// How the next token is chosen. The order is fixed: repeat penalty, top-k, top-p, min-p, temperature, draw; temperature 0 takes
-/// the best after the penalty (the lower id on ties).
+/// How the next token is chosen. The order is fixed: repeat penalty, top-k, top-p, min-p, temperature, draw;
+/// temperature 0 takes the best after the penalty (the lower id on ties).
 struct SampleOptions {
     double temperature = 0;
-    int64_t top_k = 0;           ///< keep the k best; 0 = all
-    double top_p = 1;            ///< keep the smallest set of best tokens with at least this probability
-    double min_p = 0;            ///< keep tokens with at least this share of the best one's probability
-    double repeat_penalty = 1;   ///< logits of tokens seen in the last `repeat_window` are divided (positive) or multiplied (negative) by it [Keskar et al. 2019]
+    int64_t top_k = 0;          ///< keep the k best; 0 = all
+    double top_p = 1;           ///< keep the smallest set of best tokens with at least this probability
+    double min_p = 0;           ///< keep tokens with at least this share of the best one's probability
+    double repeat_penalty = 1;  ///< logits of tokens seen in the last `repeat_window` are divided (positive) or
+                                ///< multiplied (negative) by it [Keskar et al. 2019]
     int64_t repeat_window = 64;
     uint64_t seed = 0;
 };
@@ -24,9 +25,10 @@ struct TokenScore {
     double logprob;
 };
 
-/// Chooses from `logits`. The draw is a function of seed and `position` (how many tokens stand before it) alone: the same seed
-/// gives the same tokens on any number of threads, in any batch, after any restart. Ids from `vocabulary` on are padding and never
-/// chosen; neither are NaN logits. `past` are the tokens so far, prompt included. `scratch` is reused between calls.
+/// Chooses from `logits`. The draw is a function of seed and `position` (how many tokens stand before it) alone: the
+/// same seed gives the same tokens on any number of threads, in any batch, after any restart. Ids from `vocabulary` on
+/// are padding and never chosen; neither are NaN logits. `past` are the tokens so far, prompt included. `scratch` is
+/// reused between calls.
 class Sampler {
   public:
     Sampler(const SampleOptions& options, int64_t vocabulary) : options_(options), vocabulary_(vocabulary) {}
