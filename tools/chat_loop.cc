@@ -80,7 +80,7 @@ int chat_loop(const CommonOptions& common, OpenModel& model, const Tokenizer& to
             engine.cache().truncate(past, std::max<int64_t>(keep, 0));
             past_tokens.clear();
             Answer answer =
-                generate(engine, tokenizer, model.loaded->model().end_ids, ids, std::exchange(past, {}), options, put);
+                generate(engine, tokenizer, model.end_ids, ids, std::exchange(past, {}), options, put);
             put("\n");
             note(common, speed_line(answer, ids.size(), *model.loaded));
             messages.push_back({{"role", "assistant"}, {"content", answer.text}});

@@ -125,7 +125,9 @@ OpenModel open_model(const CommonOptions& o, const std::function<void(LoadOption
     if (adjust) adjust(load);
     load.chunk = std::min(load.chunk, load.context);
     load.logit_rows = std::min(load.logit_rows, load.chunk);
-    m.loaded = std::make_unique<LoadedModel>(import_model(m.file, load.context), *m.device, load);
+    ReadyModel ready = load_model(import_model(m.file, load.context), *m.device, load);
+    m.end_ids = std::move(ready.end_ids);
+    m.loaded = std::move(ready.loaded);
     m.load_seconds = seconds_since_start() - before;
     return m;
 }

@@ -9,7 +9,7 @@
 #include "chips/registry.h"
 #include "import/model.h"
 #include "llm/chat/chat.h"
-#include "run/loaded_model.h"
+#include "llm/engine/load.h"
 
 namespace busbar {
 
@@ -40,6 +40,7 @@ std::unique_ptr<Device> open_device(const CommonOptions& options);
 struct OpenModel {
     ModelFile file;
     std::unique_ptr<Device> device;
+    std::vector<int64_t> end_ids;   ///< from the model's own files, besides the tokenizer's
     std::unique_ptr<LoadedModel> loaded;
     double load_seconds = 0;
 };

@@ -49,7 +49,7 @@ int answer_once(const RunOptions& o, OpenModel& model, const Tokenizer& tokenize
     Engine engine(*model.loaded);
     print_placement(o.common, model);
     const Answer answer =
-        generate(engine, tokenizer, model.loaded->model().end_ids, ids, {}, o.generate, o.common.json ? nullptr : put);
+        generate(engine, tokenizer, model.end_ids, ids, {}, o.generate, o.common.json ? nullptr : put);
     if (o.common.json) {
         put(answer_json(answer, ids, model).dump(-1, ' ', false, Json::error_handler_t::replace) + "\n");
     } else {

@@ -32,15 +32,16 @@ std::vector<std::byte> as_real(const std::vector<double>& values, Element real) 
 
 }  // namespace
 
-LoadedModel::LoadedModel(ImportedModel model, Device& device, const LoadOptions& options)
-    : model_(std::move(model)), device_(device), options_(options) {
-    const Profile* chip = &device_.profile();
-    passes_ = run_passes(model_.graph, {std::span(&chip, 1)}, options_.skip_passes);
-    const int64_t context = static_cast<int64_t>(round_up(options_.context, page_positions));
-    layout_ = {options_.chunk, options_.logit_rows, options_.sequences, context / page_positions};
-    cache_pages_ = options_.cache_pages > 0 ? options_.cache_pages : layout_.pages * layout_.max_sequences;
-    last_logit_rows_.resize(options_.logit_rows);
-    make_plans();
+LoadedModel::LoadedModel(std::vector<Plan> plans, std::vector<std::shared_ptr<const MappedFile>> files, Device& device,
+                         int64_t cache_pages)
+    : plans_(std::move(plans)), files_(std::move(files)), device_(device) {
+    BUSBAR_CHECK(!plans_.empty());
+    for (const Plan& plan : plans_) BUSBAR_CHECK(plan.layout == plans_[0].layout);
+    layout_ = plans_[0].layout;
+    vocabulary_ = plans_[0].graph.type_of(plans_[0].graph.outputs[0]).shape.last().n;
+    cache_pages_ = cache_pages > 0 ? cache_pages : layout_.pages * layout_.max_sequences;
+    last_logit_rows_.resize(layout_.max_logit_rows);
+    count_memory();
     check_fit();
     load_weights();
     load_constants();
@@ -49,24 +50,7 @@ LoadedModel::LoadedModel(ImportedModel model, Device& device, const LoadOptions&
 
 LoadedModel::~LoadedModel() = default;
 
-void LoadedModel::make_plans() {
-    const Profile* chip = &device_.profile();
-    std::set<int64_t> buckets = {std::min<int64_t>(options_.chunk, std::max<int64_t>(1, options_.sequences)),
-                                 options_.chunk};
-    if (options_.chunk > 16) buckets.insert(16);
-    buckets.insert(1);
-    for (int64_t rows : buckets) {
-        PlanOptions o;
-        o.accuracy = options_.accuracy;
-        o.order = options_.order;
-        o.cache_element = options_.cache_element;
-        o.fallback_allowed = options_.fallback_allowed;
-        // Without the pass that gathers the rows asked for, every row has logits.
-        o.binding = {rows, std::min(rows, options_.logit_rows), options_.sequences, layout_.pages * page_positions};
-        o.layout = layout_;
-        plans_.push_back(make_plan(model_.graph, std::span(&chip, 1), o));
-    }
-    memory_ = {};
+void LoadedModel::count_memory() {
     const Plan& plan = plans_.front();
     for (const PlannedWeight& w : plan.weights)
         (w.form->in_place ? memory_.mapped_weights : memory_.packed_weights) += w.bytes;
@@ -88,9 +72,9 @@ void LoadedModel::check_fit() const {
     std::string fix = "no context fits: a smaller or more compressed model is needed";
     if (without_cache < available && page_bytes_ > 0)
         fix = fmt::format("--context {} would fit",
-                          (available - without_cache) / page_bytes_ / options_.sequences * page_positions);
+                          (available - without_cache) / page_bytes_ / layout_.max_sequences * page_positions);
     throw does_not_fit("[memory] {} needs {} (weights {}, cache {} for {} positions, scratch {}), {} has {}; {}",
-                       model_.graph.title, megabytes(memory_.total()),
+                       plans_[0].graph.title, megabytes(memory_.total()),
                        megabytes(memory_.mapped_weights + memory_.packed_weights + memory_.constants),
                        megabytes(memory_.cache), cache_pages_ * page_positions, megabytes(memory_.scratch),
                        device_.profile().chip, megabytes(available), fix);
@@ -122,7 +106,7 @@ void LoadedModel::load_constants() {
             device_.write(*constants_.back(), plan.places[v].offset, as_real(data, real));
         }
     }
-    for (const auto& file : model_.files) file->check_intact();
+    for (const auto& file : files_) file->check_intact();
 }
 
 void LoadedModel::prepare(size_t bucket) {
@@ -179,7 +163,7 @@ void LoadedModel::step(const StepRecord& record) {
     last_bucket_ = bucket;
     std::copy_n(record.words().begin() + layout_.logit_rows(), record.header().logit_rows, last_logit_rows_.begin());
     programs_[bucket]->run(record.words());
-    for (const auto& file : model_.files) file->check_intact();
+    for (const auto& file : files_) file->check_intact();
 }
 
 std::span<const float> LoadedModel::logits(int64_t i) const {

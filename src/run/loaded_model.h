@@ -1,28 +1,12 @@
 #pragma once
 #include <memory>
-#include <set>
 #include <string>
 #include <vector>
 
 #include "device/device.h"
-#include "import/model.h"
-#include "passes/pass.h"
 #include "plan/plan.h"
 
 namespace busbar {
-
-struct LoadOptions {
-    Accuracy accuracy = Accuracy::accurate;
-    Order order = Order::free;
-    std::string cache_element;  ///< "" = the chip's most exact one
-    int64_t context = 4096;     ///< positions per sequence; rounded up to whole pages
-    int64_t sequences = 1;      ///< that may be in one step
-    int64_t cache_pages = 0;    ///< in all; 0 = enough for every sequence to fill its context
-    int64_t chunk = 512;        ///< rows of the largest bucket
-    int64_t logit_rows = 1;     ///< rows whose logits one step may ask for
-    std::set<std::string> skip_passes;
-    bool fallback_allowed = true;
-};
 
 /// Where memory goes, in bytes.
 struct MemoryUse {
@@ -32,24 +16,21 @@ struct MemoryUse {
     uint64_t total() const { return mapped_weights + packed_weights + constants + cache + scratch; }
 };
 
-/// A model on a chip: weights packed as the plan says, plans for a few buckets of rows prepared as programs. step()
-/// walks one of them; it decides nothing and allocates nothing.
+/// A model on a chip: weights packed as the plans say, one program per bucket of rows. step() walks one of them; it decides nothing
+/// and allocates nothing.
 class LoadedModel {
   public:
-    /// Passes, plan, load. The device must outlive the model. Throws Error{does_not_fit} with the numbers and what
-    /// would fit.
-    LoadedModel(ImportedModel model, Device& device, const LoadOptions& options);
+    /// `plans`: of one graph, smallest bucket first, sharing one step layout. `files` hold the weights. `cache_pages`: in all; 0 =
+    /// enough for every sequence to fill its context. The device must outlive the model.
+    /// Throws Error{does_not_fit} with the numbers and what would fit.
+    LoadedModel(std::vector<Plan> plans, std::vector<std::shared_ptr<const MappedFile>> files, Device& device,
+                int64_t cache_pages = 0);
     ~LoadedModel();
 
-    const ImportedModel& model() const { return model_; }
-    const LoadOptions& options() const { return options_; }
     const StepLayout& layout() const { return layout_; }
     int64_t context() const { return layout_.pages * page_positions; }
-    int64_t vocabulary() const { return model_.config.vocabulary; }
-
-    /// Plans by bucket, smallest first; the reports of the passes that ran before.
+    int64_t vocabulary() const { return vocabulary_; }
     const std::vector<Plan>& plans() const { return plans_; }
-    const std::vector<PassReport>& passes() const { return passes_; }
     MemoryUse memory() const { return memory_; }
 
     /// Runs the smallest bucket that holds the record's rows. Ids, positions and pages have been checked by the caller.
@@ -67,19 +48,17 @@ class LoadedModel {
     void write_page(int64_t page, Bytes data);
 
   private:
-    struct Bucket;
-    void make_plans();
+    void count_memory();
     void check_fit() const;
     void load_weights();
     void load_constants();
     void prepare(size_t bucket);
 
-    ImportedModel model_;
-    Device& device_;
-    LoadOptions options_;
-    StepLayout layout_;
-    std::vector<PassReport> passes_;
     std::vector<Plan> plans_;
+    std::vector<std::shared_ptr<const MappedFile>> files_;
+    Device& device_;
+    StepLayout layout_;
+    int64_t vocabulary_ = 0;
     std::vector<std::unique_ptr<PackedWeight>> weights_;  ///< by value of the passed graph
     std::vector<std::unique_ptr<Buffer>> states_;         ///< by planned state
     std::vector<uint64_t> state_page_bytes_;

@@ -11,7 +11,7 @@
 #include "import/json.h"
 #include "llm/engine/engine.h"
 #include "llm/engine/evaluate.h"
-#include "run/loaded_model.h"
+#include "llm/engine/load.h"
 
 namespace busbar::test {
 
@@ -24,6 +24,7 @@ inline std::string from_environment(const char* name) {
 struct Loaded {
     std::unique_ptr<Device> device;
     std::unique_ptr<LoadedModel> model;
+    std::vector<PassReport> passes;
 };
 
 inline Loaded load_model(const std::string& path, LoadOptions options = {}, std::string_view chip = fallback_chip(), const ChipOptions& chip_options = {}) {
@@ -31,7 +32,9 @@ inline Loaded load_model(const std::string& path, LoadOptions options = {}, std:
     out.device = open_chip(chip, chip_options);
     options.context = static_cast<int64_t>(round_up(options.context, page_positions));
     options.chunk = std::min(options.chunk, options.context);
-    out.model = std::make_unique<LoadedModel>(import_model(open_model_file(path), options.context), *out.device, options);
+    ReadyModel ready = busbar::load_model(import_model(open_model_file(path), options.context), *out.device, options);
+    out.model = std::move(ready.loaded);
+    out.passes = std::move(ready.passes);
     return out;
 }
 

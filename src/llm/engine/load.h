@@ -1,0 +1,38 @@
+#pragma once
+#include <memory>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "device/device.h"
+#include "import/model.h"
+#include "passes/pass.h"
+#include "run/loaded_model.h"
+
+namespace busbar {
+
+struct LoadOptions {
+    Accuracy accuracy = Accuracy::accurate;
+    Order order = Order::free;
+    std::string cache_element;  ///< "" = the chip's most exact one
+    int64_t context = 4096;     ///< positions per sequence; rounded up to whole pages
+    int64_t sequences = 1;      ///< that may be in one step
+    int64_t cache_pages = 0;    ///< in all; 0 = enough for every sequence to fill its context
+    int64_t chunk = 512;        ///< rows of the largest bucket
+    int64_t logit_rows = 1;     ///< rows whose logits one step may ask for
+    std::set<std::string> skip_passes;
+    bool fallback_allowed = true;
+};
+
+/// A model ready to generate, with what its file says about it.
+struct ReadyModel {
+    DecoderConfig config;
+    std::vector<int64_t> end_ids;      ///< from the model's own files, besides the tokenizer's
+    std::vector<PassReport> passes;
+    std::unique_ptr<LoadedModel> loaded;
+};
+
+/// The middle of the river in one place: passes, a plan per bucket of rows, load. The device must outlive the result.
+ReadyModel load_model(ImportedModel model, Device& device, const LoadOptions& options);
+
+}  // namespace busbar
