@@ -1,0 +1,45 @@
+#include "chips.h"
+
+#include <map>
+
+namespace busbar::conform {
+
+std::vector<Chip>& chips() {
+    static std::vector<Chip> all = [] {
+        std::vector<Chip> made;
+        for (const ChipSpec& spec : chip_table())
+            for (const std::string& isa : spec.isas()) {
+                ChipOptions options;
+                options.threads = isa == spec.isas().front() ? 2 : 1;
+                options.isa = isa;
+                made.push_back({fmt::format("{} {}", spec.word, isa), spec.open(options), spec.word == oracle_chip()});
+            }
+        return made;
+    }();
+    return all;
+}
+
+Device& oracle() {
+    static const std::unique_ptr<Device> device = open_chip(oracle_chip());
+    return *device;
+}
+
+const Prepared& prepared(const OpRow& op) {
+    static std::map<const OpRow*, Prepared> all;
+    Prepared& p = all[&op];
+    if (p.suite) return p;
+    for (const Suite& s : suites())
+        if (s.op == &op) p.suite = &s;
+    if (!p.suite) return p;
+    Random random(op.name);
+    p.cases = p.suite->cases(random);
+    for (const Case& c : p.cases) p.expected.push_back(run_case(oracle(), for_oracle(c)));
+    return p;
+}
+
+std::vector<const KernelRow*> rows_for(const Device& device, const Case& c) {
+    const Graph graph = c.graph();
+    return rows_for(device.profile(), graph, graph.nodes()[0], c.binding);
+}
+
+}  // namespace busbar::conform

@@ -1,0 +1,46 @@
+#pragma once
+#include <functional>
+
+#include "bound.h"
+
+namespace busbar::conform {
+
+/// A small change that must not pass. `apply` returns false where it does not fit the case.
+struct Mutation {
+    std::string name;  ///< "attribute epsilon ...", "input x ...": what it touches stands first
+    std::function<bool(Case&)> apply;
+};
+
+/// The conformance of one op.
+struct Suite {
+    const OpRow* op;
+    std::vector<Case> (*cases)(Random&);
+    BoundRule bound;
+    /// Beyond those that every op gets from its row (see mutations_of).
+    std::vector<Mutation> (*mutations)() = nullptr;
+};
+
+/// All suites, one file of this folder each: they add themselves.
+std::vector<Suite>& suites();
+struct Register {
+    explicit Register(Suite suite) { suites().push_back(std::move(suite)); }
+};
+
+/// The suite's own mutations, and one per attribute and input of the op's row.
+std::vector<Mutation> mutations_of(const Suite& suite);
+
+/// What the oracle is given: as the case, but with what is stored rounded to the stored type first.
+Case for_oracle(Case c);
+/// The chip that the kit is tested with: the oracle's numbers rounded once to f32, and what it declares.
+Outcome rounded_to_f32(Outcome o, const Case& c);
+Rounding declared_f32();
+
+/// A step of `rows` rows (of a capacity of `capacity`), row r at position r of sequence 0, and an op without inputs
+/// yet.
+Case step_case(const OpRow& op, std::string name, int64_t rows, int64_t capacity, int64_t sequences = 1,
+               int64_t pages = 1);
+/// Zeros of both signs, subnormals, infinities, NaN, huge and tiny numbers among ordinary ones.
+Array edge_numbers(Random& random, std::vector<int64_t> extents, double huge = 1e30);
+Array filled_with(std::vector<int64_t> extents, double x);
+
+}  // namespace busbar::conform
