@@ -13,18 +13,31 @@ std::string short_bytes(double bytes) {
     return fmt::format("{:.2f}G", bytes / 1e9);
 }
 
+// "model.layers.3.self_attn.q_proj.weight" -> "self_attn.q_proj": the layer stands in the node's name at the end of the
+// line.
+std::string short_weight(const Value& value) {
+    std::string name = value.name;
+    if (name.ends_with(".weight")) name.resize(name.size() - 7);
+    const size_t digit = name.find_first_of("0123456789");
+    if (digit != std::string::npos && digit > 0 && name[digit - 1] == '.') {
+        const size_t dot = name.find('.', digit);
+        if (dot != std::string::npos) name.erase(0, dot + 1);
+    }
+    return name;
+}
+
 std::string place_words(const Plan& plan, int v) {
     const Place& p = plan.places[v];
     const Value& value = plan.graph.values()[v];
     switch (p.where) {
         case Place::Where::scratch:
-            return fmt::format("@{}+{}", p.offset, p.bytes);
+            return fmt::format("@{}", p.offset);
         case Place::Where::weight:
-            return value.name + "." + std::string(value.weight->encoding->name);
+            return fmt::format("{}.{}", short_weight(value), value.weight->encoding->name);
         case Place::Where::constant:
-            return value.name;
+            return value.source == Source::weight ? short_weight(value) : value.name;
         case Place::Where::state:
-            return plan.graph.values()[plan.states[p.index].value].name;
+            return short_weight(plan.graph.values()[plan.states[p.index].value]);
         case Place::Where::step:
             return value.name;
         case Place::Where::none:
@@ -85,15 +98,15 @@ std::string Plan::print() const {
                                   name_of(options.accuracy), name_of(options.order));
     out += fmt::format("            predicted {:.2f} ms, {:.1f} MB read, {:.2f} GFLOP\n", 1e3 * seconds(),
                        c.bytes / 1e6, c.flops / 1e9);
-    out += fmt::format("{:>4}  {:<13} {:<26} {:<52} {:<34} {:>8} {:>9}  {}\n", "#", "op", "row", "reads", "writes",
-                       "bytes", "us", "node");
+    out += fmt::format("{:>4}  {:<28} {:<26} {:>8} {:>9}  {}\n", "#", "node", "row", "bytes", "us",
+                       "reads -> writes; @offset in scratch");
     for (size_t i = 0; i < steps.size(); ++i) {
         const Node& n = graph.nodes()[steps[i].node];
         std::string reads, writes;
         for (int v : n.inputs) reads += (reads.empty() ? "" : " ") + place_words(*this, v);
         for (int v : n.outputs) writes += (writes.empty() ? "" : " ") + place_words(*this, v);
-        out += fmt::format("{:>4}  {:<13} {:<26} {:<52} {:<34} {:>8} {:>9.1f}  {}\n", i, n.op->name, steps[i].row->name,
-                           reads, writes, short_bytes(steps[i].cost.bytes), 1e6 * steps[i].seconds, n.name);
+        out += fmt::format("{:>4}  {:<28} {:<26} {:>8} {:>9.1f}  {} -> {}\n", i, n.name, steps[i].row->name,
+                           short_bytes(steps[i].cost.bytes), 1e6 * steps[i].seconds, reads, writes);
     }
     std::map<std::string, std::pair<int, uint64_t>> forms;
     std::map<std::string, std::string> reasons;

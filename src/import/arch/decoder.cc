@@ -65,7 +65,8 @@ class DecoderBuilder {
         const int normed = norm("mlp_norm", x, mlp_norm_words, layer, c_.hidden);
         const int gate = linear("gate", normed, gate_words, layer, c_.intermediate, c_.hidden, c_.mlp_bias);
         const int up = linear("up", normed, up_words, layer, c_.intermediate, c_.hidden, c_.mlp_bias);
-        const int active = g_.named("gated").multiply(g_.named("activation").one(op_silu, {gate}), up);
+        const int activated = g_.named("activation").one(op_silu, {gate});
+        const int active = g_.named("gated").multiply(activated, up);
         const int down = linear("down", active, down_words, layer, c_.hidden, c_.intermediate, c_.mlp_bias);
         return g_.named("mlp_residual").add(x, down);
     }

@@ -39,7 +39,9 @@ std::vector<TokenScore> best_tokens(std::span<const float> logits, int64_t k) {
         if (!std::isnan(logits[i])) all.emplace_back(logits[i], static_cast<int32_t>(i));
     k = std::min<int64_t>(k, static_cast<int64_t>(all.size()));
     std::partial_sort(all.begin(), all.begin() + k, all.end(), better);
-    const double total = log_sum_exp(logits);
+    double sum = 0;  // over what can be chosen: a NaN must not hide the other probabilities
+    for (const auto& c : all) sum += std::exp(static_cast<double>(c.first) - all[0].first);
+    const double total = all.empty() ? 0 : all[0].first + std::log(sum);
     std::vector<TokenScore> out;
     for (int64_t i = 0; i < k; ++i) out.push_back({all[i].second, all[i].first - total});
     return out;
