@@ -765,6 +765,19 @@ TEMPLATES = [
 OUTSIDE = {"{% block a %}x{% endblock %}"}  # Jinja2 renders it, the subset refuses it
 
 
+def write_seeds(sources):
+    """The snippets that render, a few dozen to a file, are what the fuzz target `template` starts from."""
+    folder = pathlib.Path(__file__).parent.parent / "fuzz" / "corpus" / "template"
+    folder.mkdir(parents=True, exist_ok=True)
+    for start in range(0, len(sources), 60):
+        (folder / f"snippets{start // 60}").write_text("\n".join(sources[start:start + 60])[:4000])
+    names = "if elif else endif for endfor in recursive set endset macro endmacro call endcall filter endfilter generation endgeneration raw endraw " \
+            "break continue with endwith is not and or loop namespace range caller tojson join map selectattr groupby slice batch format replace split"
+    tokens = ["{{", "}}", "{%", "%}", "{#", "#}", "-%}", "{%-", "|", "~", "**", "//", "[::-1]"] + names.split()
+    lines = ['"%s"' % "".join("\\x%02x" % ord(c) for c in token) for token in tokens]
+    (folder.parent.parent / "template.dict").write_text("\n".join(lines) + "\n")
+
+
 def main():
     env = environment()
     sources = ["{{ " + e + " }}" for e in EXPRESSIONS] + TEMPLATES
@@ -780,6 +793,7 @@ def main():
     lines = ",\n".join(json.dumps(c, ensure_ascii=True) for c in cases)
     text = json.dumps(head, ensure_ascii=True)[:-1] + ',\n"cases": [\n' + lines + "\n]}\n"
     pathlib.Path(__file__).with_name("jinja.json").write_text(text)
+    write_seeds([source for source in dict.fromkeys(sources) if "text" in render(env, source, VARIABLES)])
     print(f"{len(cases)} snippets, {sum(len(c) == 3 for c in cases)} of them errors")
 
 

@@ -207,8 +207,7 @@ TEST(Limits, StopBombsQuickly) {
         "{% for t in [[]] recursive %}{{ loop([[]]) }}{% endfor %}",
         "{% set ns = namespace(a=[1]) %}{% for i in range(100000) %}{% set ns.a = ns.a|map('string') %}{% endfor %}{{ "
         "ns.a|list }}",
-        "{% set ns = namespace(a='x') %}{% for i in range(100000) %}{% set ns.a = ns.a.upper %}{% set ns.a = [ns.a] "
-        "%}{% endfor %}",
+        "{% set ns = namespace(a='x') %}{% for i in range(100000) %}{% set ns.a = [ns.a].copy %}{% endfor %}",
         "{% set s = 'ab' * 10000000 %}{% for i in range(100000) %}{{ 'c' in s }}{% endfor %}",
         "{% set s = 'ab' * 10000000 %}{% for i in range(100000) %}{% set x = s.upper() %}{% endfor %}",
         "{{ 10 ** 100 }}",
@@ -226,7 +225,7 @@ TEST(Limits, StopBombsQuickly) {
     };
     for (const std::string& bomb : bombs) {
         const auto start = std::chrono::steady_clock::now();
-        const std::string error = error_of(bomb);
+        const std::string error = error_of(bomb, Json::object(), {.steps = 2'000'000});
         const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
         EXPECT_NE(error.find("[template] "), std::string::npos) << bomb.substr(0, 200) << "\n" << error;
         EXPECT_LT(seconds, 60) << bomb.substr(0, 200);

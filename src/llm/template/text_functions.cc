@@ -30,6 +30,7 @@ size_t find_in(std::string_view text, std::string_view needle, size_t from) {
 }
 
 Text change_case(Runtime& rt, const Text& text, Case to) {
+    rt.charge(text.size() / 8);
     Builder out(rt);
     bool in_word = false;
     std::string changed;
