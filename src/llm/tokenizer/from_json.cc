@@ -216,6 +216,15 @@ std::unique_ptr<Tokenizer> Tokenizer::from_folder(const std::string& folder) {
         config = parse_json(read_file(config_file), config_file);
         if (!config.is_object()) throw bad_input(config_file, "[tokenizer] expected an object");
     }
+    // Older folders name their special tokens only here.
+    if (const std::string name = (path / "special_tokens_map.json").string(); std::filesystem::exists(name, ignored)) {
+        const Json map = parse_json(read_file(name), name);
+        if (!map.is_object()) throw bad_input(name, "[tokenizer] expected an object");
+        if (config.is_null()) config = Json::object();
+        for (auto it = map.begin(); it != map.end(); ++it)
+            if (it.key().ends_with("_token") && (!config.contains(it.key()) || config[it.key()].is_null()))
+                config[it.key()] = it.value();
+    }
     if (const std::string name = (path / "chat_template.jinja").string(); std::filesystem::exists(name, ignored)) {
         if (config.is_null()) config = Json::object();
         config["chat_template"] = read_file(name, 16 << 20);

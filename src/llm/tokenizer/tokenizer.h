@@ -27,17 +27,18 @@ class Tokenizer {
     /// From GGUF metadata (tokenizer.ggml.*). Throws Error{bad_input}: unknown model or `pre`, missing `pre`, wrong
     /// table sizes.
     static std::unique_ptr<Tokenizer> from_gguf(const gguf::File& file);
-    /// From a folder's tokenizer.json (+ tokenizer_config.json if present). Throws Error{bad_input} naming the file.
+    /// From a folder's tokenizer.json (+ tokenizer_config.json, special_tokens_map.json, chat_template.jinja if
+    /// present). Throws Error{bad_input} naming the file.
     static std::unique_ptr<Tokenizer> from_folder(const std::string& folder);
     /// From the parsed documents; `config` may be null. `address` names the file in errors.
     static std::unique_ptr<Tokenizer> from_json(const Json& tokenizer, const Json& config, const std::string& address);
     virtual ~Tokenizer() = default;
 
-    /// Consecutive spans are one text. A special (or other added) token is found only where all of it is trusted; added tokens of
-    /// nothing but white space are found everywhere. Ordinary pieces join across a border, so that a chat prompt has the ids that the
-    /// model was trained on; no merge gives an added token's id to text that holds an untrusted byte.
-    /// Invalid UTF-8 is Error{bad_input} with the offset. `add_special` adds begin/end tokens as the model's files say;
-    /// a begin token is not added twice when the text already starts with it.
+    /// Consecutive spans are one text. A special (or other added) token is found only where all of it is trusted; added
+    /// tokens of nothing but white space are found everywhere. Ordinary pieces join across a border, so that a chat
+    /// prompt has the ids that the model was trained on; no merge gives an added token's id to text that holds an
+    /// untrusted byte. Invalid UTF-8 is Error{bad_input} with the offset. `add_special` adds begin/end tokens as the
+    /// model's files say; a begin token is not added twice when the text already starts with it.
     virtual std::vector<TokenId> encode(const std::vector<TextSpan>& spans, bool add_special) const = 0;
     std::vector<TokenId> encode(std::string_view text, bool add_special) const {
         return encode({{text, true}}, add_special);

@@ -286,6 +286,9 @@ TEST(FromFolder, ReadsCompanionFilesAndNamesMissingOnes) {
     const auto t = Tokenizer::from_folder(folder.string());
     EXPECT_EQ(t->chat_template(), "from file");
     EXPECT_EQ(t->end_ids(), (Ids{260}));
+    write("special_tokens_map.json", R"({"eos_token": "<think>", "bos_token": {"content": "<s>", "special": true}})");
+    EXPECT_EQ(Tokenizer::from_folder(folder.string())->end_ids(), (Ids{260}));
+    EXPECT_EQ(Tokenizer::from_folder(folder.string())->begin_id(), 260);
     write("tokenizer_config.json", R"({"chat_template": 3})");
     std::filesystem::remove(folder / "chat_template.jinja");
     try {
