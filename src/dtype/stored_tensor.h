@@ -15,7 +15,9 @@ struct StoredTensor {
     std::string name;                   ///< as in the file
     const Encoding* encoding = nullptr;
     std::vector<int64_t> shape;         ///< outermost first; {} is a scalar
-    Bytes bytes;                        ///< exactly the tensor's bytes, inside file->bytes()
+    /// Exactly the tensor's bytes, inside file->bytes(). They may lie at any address (safetensors promises no alignment): read them
+    /// with load<T>(), memcpy or unaligned vector loads, never through a float*.
+    Bytes bytes;
     uint64_t offset = 0;                ///< of bytes in the file
     std::shared_ptr<const MappedFile> file;
 
