@@ -28,14 +28,6 @@ void pause_cpu() {
 #endif
 }
 
-void wait_while(const std::atomic<int32_t>& word, int32_t old) {
-    for (int i = 0; i < spins; ++i) {
-        if (word.load(std::memory_order_acquire) != old) return;
-        pause_cpu();
-    }
-    while (word.load(std::memory_order_acquire) == old) word.wait(old, std::memory_order_acquire);
-}
-
 std::vector<int> cpus_of_mask() {
     std::vector<int> cpus;
     cpu_set_t mask;
@@ -66,6 +58,14 @@ void pin_to(int cpu) {
 
 }  // namespace
 
+void wait_while(const std::atomic<int32_t>& word, int32_t old) {
+    for (int i = 0; i < spins; ++i) {
+        if (word.load(std::memory_order_acquire) != old) return;
+        pause_cpu();
+    }
+    while (word.load(std::memory_order_acquire) == old) word.wait(old, std::memory_order_acquire);
+}
+
 int allowed_cpus() {
     const int in_mask = static_cast<int>(cpus_of_mask().size());
     const int of_machine = std::max(1, in_mask > 0 ? in_mask : static_cast<int>(std::thread::hardware_concurrency()));
@@ -74,13 +74,15 @@ int allowed_cpus() {
 
 // Each word that threads wait on has its cache line.
 struct ThreadPool::Team {
-    alignas(64) std::atomic<int32_t> epoch{0};       ///< a run begins when it changes
-    alignas(64) std::atomic<int32_t> working{0};     ///< workers that have not finished the run
-    alignas(64) std::atomic<int32_t> arrived{0};     ///< at the barrier
-    alignas(64) std::atomic<int32_t> generation{0};  ///< of the barrier
-    alignas(64) void (*call)(void*, int) = nullptr;  // published by epoch
+    static constexpr int32_t closed = -1;
+    alignas(64) std::atomic<int32_t> epoch{0};         ///< changes when a run begins: the bell
+    alignas(64) std::atomic<int32_t> entered{closed};  ///< workers in the run, or closed: the door
+    alignas(64) std::atomic<int32_t> finished{0};      ///< of them, those who are through
+    alignas(64) std::atomic<int32_t> arrived{0};       ///< at the barrier
+    alignas(64) std::atomic<int32_t> generation{0};    ///< of the barrier
+    alignas(64) void (*call)(void*, int) = nullptr;    // published by the opening of the door
     void* argument = nullptr;
-    bool stop = false;
+    std::atomic<bool> stop{false};
     std::mutex failure_lock;
     std::exception_ptr failure;
     std::vector<int> cpus;  ///< CPU of each thread; empty: not pinned
@@ -95,15 +97,26 @@ struct ThreadPool::Team {
         }
     }
 
+    bool enter() {
+        int32_t n = entered.load(std::memory_order_acquire);
+        while (n != closed)
+            if (entered.compare_exchange_weak(n, n + 1, std::memory_order_acq_rel)) return true;
+        return false;
+    }
+
     void work(int thread) {
         if (!cpus.empty()) pin_to(cpus[thread]);
         int32_t seen = 0;
         for (;;) {
             wait_while(epoch, seen);
             seen = epoch.load(std::memory_order_acquire);
-            if (stop) return;
+            if (stop.load(std::memory_order_acquire)) return;
+            if (!enter()) continue;
+            // Late for one bell, in time for the next: while we are inside, no other rings.
+            seen = epoch.load(std::memory_order_acquire);
             call_one(thread);
-            if (working.fetch_sub(1, std::memory_order_acq_rel) == 1) working.notify_one();
+            finished.fetch_add(1, std::memory_order_acq_rel);
+            finished.notify_all();
         }
     }
 };
@@ -123,30 +136,37 @@ ThreadPool::ThreadPool(int threads)
 }
 
 ThreadPool::~ThreadPool() {
-    team_->stop = true;
+    team_->stop.store(true, std::memory_order_release);
     team_->epoch.fetch_add(1, std::memory_order_release);
     team_->epoch.notify_all();
     for (std::thread& worker : team_->workers) worker.join();
 }
 
-void ThreadPool::run_raw(void (*call)(void*, int), void* argument) {
+void ThreadPool::run_raw(void (*call)(void*, int), void* argument, bool everybody) {
     Team& t = *team_;
+    BUSBAR_CHECK(t.entered.load(std::memory_order_relaxed) == Team::closed, "a run inside a run");
     t.call = call;
     t.argument = argument;
     cpu_set_t before;
     bool restore = false;
     if (threads_ > 1) {
-        BUSBAR_CHECK(t.working.load(std::memory_order_relaxed) == 0, "a run inside a run");
         if (!t.cpus.empty() && sched_getaffinity(0, sizeof before, &before) == 0) {
             restore = true;
             pin_to(t.cpus[0]);
         }
-        t.working.store(threads_ - 1, std::memory_order_relaxed);
+        t.finished.store(0, std::memory_order_relaxed);
+        t.entered.store(0, std::memory_order_release);
         t.epoch.fetch_add(1, std::memory_order_release);
         t.epoch.notify_all();
     }
     t.call_one(0);
-    for (int32_t left; (left = t.working.load(std::memory_order_acquire)) != 0;) wait_while(t.working, left);
+    if (threads_ > 1) {
+        int32_t expected = threads_ - 1;
+        if (!everybody) expected = t.entered.exchange(Team::closed, std::memory_order_acq_rel);
+        for (int32_t done; (done = t.finished.load(std::memory_order_acquire)) != expected;)
+            wait_while(t.finished, done);
+        t.entered.store(Team::closed, std::memory_order_relaxed);
+    }
     if (restore) sched_setaffinity(0, sizeof before, &before);
     if (t.failure) std::rethrow_exception(std::exchange(t.failure, nullptr));
 }

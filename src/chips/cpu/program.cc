@@ -9,8 +9,17 @@ namespace busbar::cpu {
 
 namespace {
 
-struct alignas(64) Counter {
-    std::atomic<int64_t> next{0};
+// Who takes what of a call, and how much of it is done; each on its own cache line.
+struct Counter {
+    alignas(64) std::atomic<int64_t> next{0};
+    alignas(64) std::atomic<int32_t> done{0};
+
+    void finish(int32_t count, int64_t units) {
+        if (done.fetch_add(count, std::memory_order_acq_rel) + count == units) done.notify_all();
+    }
+    void wait(int64_t units) const {
+        for (int32_t seen; (seen = done.load(std::memory_order_acquire)) != units;) wait_while(done, seen);
+    }
 };
 
 class CpuProgram : public Program {
@@ -37,8 +46,11 @@ class CpuProgram : public Program {
         BUSBAR_CHECK(words.size() == static_cast<size_t>(layout_.words()), "a step record of another layout");
         Run run;
         run.words = words.data();
-        for (size_t i = 0; i < calls_.size(); ++i) counters_[i].next.store(0, std::memory_order_relaxed);
-        pool_.run([&](int thread) { walk(run, thread); });
+        for (size_t i = 0; i < calls_.size(); ++i) {
+            counters_[i].next.store(0, std::memory_order_relaxed);
+            counters_[i].done.store(0, std::memory_order_relaxed);
+        }
+        pool_.run_with_helpers([&](int thread) { walk(run, thread); });
         if (const Step* step = run.failed.load())
             throw chip_error(step->name, "[cpu] expected data of the step inside its tables, got {}",
                              run.failure.load());
@@ -50,28 +62,31 @@ class CpuProgram : public Program {
         int phase;
     };
 
-    // Every thread walks the same array. A barrier stands between two calls unless thread 0 does both: a call of a
-    // single unit is always its own, so that runs of small steps cost nothing between them.
+    // Every thread walks the same array. A call begins when the one before it is done - not when all threads have
+    // arrived: one that the system has put aside holds up nobody, unless in the middle of a unit. A call of a single
+    // unit is always thread 0's, so that chains of small steps stay on one core and cost nothing between them.
     void walk(const Run& run, int thread) {
-        enum { nothing, of_thread_0, of_all } unfinished = nothing;
+        const Counter* before = nullptr;  // the last call that has work, and how much
+        int64_t units_before = 0;
         float* scratch = scratch_.get() + thread * scratch_floats_;
         for (size_t i = 0; i < calls_.size(); ++i) {
             const auto [step, phase] = calls_[i];
-            if (unfinished != nothing && step->units_read_memory()) {
-                pool_.barrier();
-                unfinished = nothing;
-            }
+            if (before != nullptr && step->units_read_memory()) before->wait(units_before);
             const int64_t units = step->units(run, phase);
             if (units == 0) continue;
-            if (unfinished == of_all || (unfinished == of_thread_0 && units > 1)) pool_.barrier();
+            if (before != nullptr && (units > 1 || thread == 0)) before->wait(units_before);
+            before = &counters_[i];
+            units_before = units;
+            int32_t count = 0;
             if (units == 1) {
-                unfinished = of_thread_0;
-                if (thread == 0) step->work(run, phase, 0, scratch);
-                continue;
+                if (thread != 0) continue;
+                step->work(run, phase, 0, scratch);
+                count = 1;
+            } else {
+                for (int64_t unit; (unit = counters_[i].next.fetch_add(1, std::memory_order_relaxed)) < units; ++count)
+                    step->work(run, phase, unit, scratch);
             }
-            unfinished = of_all;
-            for (int64_t unit; (unit = counters_[i].next.fetch_add(1, std::memory_order_relaxed)) < units;)
-                step->work(run, phase, unit, scratch);
+            if (count > 0) counters_[i].finish(count, units);
         }
     }
 

@@ -83,7 +83,7 @@ class Place {
 class Step {
   public:
     virtual ~Step() = default;
-    /// Units of a phase; all threads must get the same answer. Phases of a step are separated by barriers.
+    /// Units of a phase; all threads must get the same answer. A phase begins when the one before it is done.
     virtual int64_t units(const Run& run, int phase) const = 0;
     virtual void work(const Run& run, int phase, int64_t unit, float* scratch) const = 0;
     virtual int phases() const { return 1; }

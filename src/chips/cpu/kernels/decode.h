@@ -30,7 +30,7 @@ struct Plain {
     static BUSBAR_INLINE Scales scales(const uint8_t*) { return {}; }
     template <class Use>
     static BUSBAR_INLINE void decode(const uint8_t* p, const Scales&, int, const Use& use) {
-        unrolled<block / lanes>([&](auto i) BUSBAR_INLINE_LAMBDA { use(i * lanes, at(p + i * lanes * size)); });
+        Element::each(p, use);
     }
     static BUSBAR_INLINE Floats at(const uint8_t* p) { return Element::at(p); }
     static BUSBAR_INLINE Floats part(const uint8_t* p, int count) {
@@ -39,17 +39,43 @@ struct Plain {
         return at(padded);
     }
 };
+template <class Element, class Use>
+BUSBAR_INLINE void each_alone(const uint8_t* p, const Use& use) {
+    unrolled<32 / lanes>([&](auto i)
+                             BUSBAR_INLINE_LAMBDA { use(i * lanes, Element::at(p + i * lanes * Element::size)); });
+}
 struct LoadF32 {
     static constexpr int size = 4;
     static BUSBAR_INLINE Floats at(const uint8_t* p) { return read<Floats>(p); }
+    template <class Use>
+    static BUSBAR_INLINE void each(const uint8_t* p, const Use& use) {
+        each_alone<LoadF32>(p, use);
+    }
 };
 struct LoadF16 {
     static constexpr int size = 2;
     static BUSBAR_INLINE Floats at(const uint8_t* p) { return load_f16(p); }
+    template <class Use>
+    static BUSBAR_INLINE void each(const uint8_t* p, const Use& use) {
+        each_alone<LoadF16>(p, use);
+    }
 };
 struct LoadBf16 {
     static constexpr int size = 2;
     static BUSBAR_INLINE Floats at(const uint8_t* p) { return load_bf16(p); }
+    template <class Use>
+    static BUSBAR_INLINE void each(const uint8_t* p, const Use& use) {
+#if defined(BUSBAR_AVX2)
+        // Two vectors at a time, interleaved with zeros below: half the work of widening and shifting each.
+        unrolled<2>([&](auto i) BUSBAR_INLINE_LAMBDA {
+            const __m256i v = _mm256_permute4x64_epi64(read<__m256i>(p + 32 * i), 0xD8), zero = {};
+            use(16 * i, (Floats)_mm256_unpacklo_epi16(zero, v));
+            use(16 * i + 8, (Floats)_mm256_unpackhi_epi16(zero, v));
+        });
+#else
+        each_alone<LoadBf16>(p, use);
+#endif
+    }
 };
 using F32 = Plain<LoadF32>;
 using F16 = Plain<LoadF16>;
@@ -57,57 +83,40 @@ using Bf16 = Plain<LoadBf16>;
 
 // Blocks and super-blocks -------------------------------------------------------------------------------------------
 
-/// w = codes (signed bytes) * scale, or + min: scales[0] for the first 16 of the 32, scales[step] for the others.
-template <int k0, int step, class Use>
+/// w = (code - offset) * scale, or + min: element 0 of these for the first 16 of the 32, element `step` for the others.
+template <int k0, int step, int offset, class Use>
 BUSBAR_INLINE void scaled(Bytes32 codes, const float* scale, const Use& use) {
-    unrolled<32 / lanes>([&](auto i) BUSBAR_INLINE_LAMBDA {
-        constexpr int k = decltype(i)::value * lanes;
-        use(k0 + k, splat(scale[k / 16 * step]) * widen<k>(codes));
-    });
+    widen<offset>(codes,
+                  [&](auto k, Floats code) BUSBAR_INLINE_LAMBDA { use(k0 + k, splat(scale[k / 16 * step]) * code); });
 }
 template <int k0, int step, class Use>
 BUSBAR_INLINE void scaled(Bytes32 codes, const float* scale, const float* min, const Use& use) {
-    unrolled<32 / lanes>([&](auto i) BUSBAR_INLINE_LAMBDA {
-        constexpr int k = decltype(i)::value * lanes;
-        use(k0 + k, multiply_add(splat(scale[k / 16 * step]), widen<k>(codes), splat(min[k / 16 * step])));
+    widen<0>(codes, [&](auto k, Floats code) BUSBAR_INLINE_LAMBDA {
+        use(k0 + k, multiply_add(splat(scale[k / 16 * step]), code, splat(min[k / 16 * step])));
     });
 }
-
-/// Calls use(k, integer codes) for 4-bit codes whose low nibbles are the first elements and high ones the rest.
-template <int bytes, class Use>
-BUSBAR_INLINE void nibbles(const uint8_t* q, const Use& use) {
-    Ints v[bytes / lanes];
-    unrolled<bytes / lanes>([&](auto i) BUSBAR_INLINE_LAMBDA { v[i] = load_u8(q + i * lanes); });
-    unrolled<bytes / lanes>([&](auto i) BUSBAR_INLINE_LAMBDA { use(i * lanes, v[i] & 15); });
-    unrolled<bytes / lanes>([&](auto i) BUSBAR_INLINE_LAMBDA { use(bytes + i * lanes, v[i] >> 4); });
+/// The same with one scale, and minimum, in registers.
+template <int offset, class Use>
+BUSBAR_INLINE void scaled(Bytes32 codes, Floats d, const Use& use) {
+    widen<offset>(codes, [&](auto k, Floats code) BUSBAR_INLINE_LAMBDA { use(k, d * code); });
+}
+template <class Use>
+BUSBAR_INLINE void scaled(Bytes32 codes, Floats d, Floats m, const Use& use) {
+    widen<0>(codes, [&](auto k, Floats code) BUSBAR_INLINE_LAMBDA { use(k, multiply_add(d, code, m)); });
 }
 
-/// With sixteen lanes a 4-bit code selects its weight from a vector of all sixteen possible ones.
-constexpr bool table_in_register = lanes == 16;
-
 #if BUSBAR_LANES == 16
-/// Only the low four bits of a code count, so low nibbles need no mask.
-template <int bytes, class Use>
+/// With sixteen lanes a 4-bit code selects its weight from a vector of all sixteen possible ones: no widening, no
+/// product per element. Only the low four bits of a code count, so low nibbles need no mask.
+template <class Use>
 BUSBAR_INLINE void nibbles_from_table(const uint8_t* q, Floats table, const Use& use) {
-    Ints v[bytes / lanes];
-    unrolled<bytes / lanes>([&](auto i) BUSBAR_INLINE_LAMBDA { v[i] = load_u8(q + i * lanes); });
-    unrolled<bytes / lanes>([&](auto i) BUSBAR_INLINE_LAMBDA { use(i * lanes, __builtin_shuffle(table, v[i])); });
-    unrolled<bytes / lanes>([&](auto i)
-                                BUSBAR_INLINE_LAMBDA { use(bytes + i * lanes, __builtin_shuffle(table, v[i] >> 4)); });
+    const Ints v = load_u8(q);
+    use(0, __builtin_shuffle(table, v));
+    use(16, __builtin_shuffle(table, v >> 4));
 }
 constexpr Floats codes_0_to_15 = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
 constexpr Floats codes_centred = {-8, -7, -6, -5, -4, -3, -2, -1, 0, 1, 2, 3, 4, 5, 6, 7};
 #endif
-
-/// `bytes` bytes to 2 * bytes elements: d * (code - 8).
-template <int bytes, class Use>
-BUSBAR_INLINE void nibbles_centred(const uint8_t* q, Floats d, const Use& use) {
-#if BUSBAR_LANES == 16
-    nibbles_from_table<bytes>(q, d * codes_centred, use);
-#else
-    nibbles<bytes>(q, [&](int k, Ints code) BUSBAR_INLINE_LAMBDA { use(k, d * to_float(code - 8)); });
-#endif
-}
 
 /// Unpacked scales of a super-block, as floats ready to broadcast. Minimums are negated.
 template <int count>
@@ -134,7 +143,11 @@ struct Q4_0 {
     static BUSBAR_INLINE Scales scales(const uint8_t* p) { return splat_half(p); }
     template <class Use>
     static BUSBAR_INLINE void decode(const uint8_t* p, Floats d, int, const Use& use) {
-        nibbles_centred<16>(p + 2, d, use);
+#if BUSBAR_LANES == 16
+        nibbles_from_table(p + 2, d * codes_centred, use);
+#else
+        scaled<8>(arranged_nibbles(p + 2), d, use);
+#endif
     }
 };
 
@@ -150,26 +163,12 @@ struct Q4_1 {
     template <class Use>
     static BUSBAR_INLINE void decode(const uint8_t* p, const Scales& s, int, const Use& use) {
 #if BUSBAR_LANES == 16
-        nibbles_from_table<16>(p + 4, multiply_add(s.d, codes_0_to_15, s.m), use);
+        nibbles_from_table(p + 4, multiply_add(s.d, codes_0_to_15, s.m), use);
 #else
-        nibbles<16>(p + 4,
-                    [&](int k, Ints code) BUSBAR_INLINE_LAMBDA { use(k, multiply_add(s.d, to_float(code), s.m)); });
+        scaled(arranged_nibbles(p + 4), s.d, s.m, use);
 #endif
     }
 };
-
-/// The 32 codes of Q5_0 and Q5_1: nibbles at q, fifth bits together at qh.
-BUSBAR_INLINE Bytes32 five_bit_codes(const uint8_t* qh, const uint8_t* q) {
-    const Bytes16 packed = read<Bytes16>(q);
-    const Bytes32 low = shift_right_high_half(join(packed, packed)) & 15;
-    // Each byte of the word eight times, then one bit of it per byte.
-    const Bytes32 word = (Bytes32)(Dwords8{} + read<uint32_t>(qh));
-    const Bytes32 spread = __builtin_shufflevector(word, word, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1, 18, 18,
-                                                   18, 18, 18, 18, 18, 18, 19, 19, 19, 19, 19, 19, 19, 19);
-    const Bytes32 bit = {1, 2, 4, 8, 16, 32, 64, 128, 1, 2, 4, 8, 16, 32, 64, 128,
-                         1, 2, 4, 8, 16, 32, 64, 128, 1, 2, 4, 8, 16, 32, 64, 128};
-    return low | (Bytes32)(((spread & bit) == bit) & 16);
-}
 
 struct Q5_0 {
     static constexpr bool plain = false;
@@ -178,8 +177,7 @@ struct Q5_0 {
     static BUSBAR_INLINE Scales scales(const uint8_t* p) { return splat_half(p); }
     template <class Use>
     static BUSBAR_INLINE void decode(const uint8_t* p, Floats d, int, const Use& use) {
-        const Bytes32 codes = five_bit_codes(p + 2, p + 6) - 16;
-        unrolled<32 / lanes>([&](auto i) BUSBAR_INLINE_LAMBDA { use(i * lanes, d * widen<i * lanes>(codes)); });
+        scaled<16>(arranged_nibbles(p + 6) | arranged_bits(p + 2, 16), d, use);
     }
 };
 
@@ -190,9 +188,7 @@ struct Q5_1 {
     static BUSBAR_INLINE Scales scales(const uint8_t* p) { return {splat_half(p), splat_half(p + 2)}; }
     template <class Use>
     static BUSBAR_INLINE void decode(const uint8_t* p, const Scales& s, int, const Use& use) {
-        const Bytes32 codes = five_bit_codes(p + 4, p + 8);
-        unrolled<32 / lanes>(
-            [&](auto i) BUSBAR_INLINE_LAMBDA { use(i * lanes, multiply_add(s.d, widen<i * lanes>(codes), s.m)); });
+        scaled(arranged_nibbles(p + 8) | arranged_bits(p + 4, 16), s.d, s.m, use);
     }
 };
 
@@ -203,8 +199,13 @@ struct Q8_0 {
     static BUSBAR_INLINE Scales scales(const uint8_t* p) { return splat_half(p); }
     template <class Use>
     static BUSBAR_INLINE void decode(const uint8_t* p, Floats d, int, const Use& use) {
+#if defined(BUSBAR_AVX2)
+        // As unsigned codes around 128.
+        scaled<128>(arranged(read<Bytes32>(p + 2) ^ 128), d, use);
+#else
         unrolled<32 / lanes>([&](auto i)
                                  BUSBAR_INLINE_LAMBDA { use(i * lanes, d * to_float(load_i8(p + 2 + i * lanes))); });
+#endif
     }
 };
 
@@ -220,12 +221,10 @@ struct E2m1Doubled {
 template <class Table, class Use>
 BUSBAR_INLINE void nibbles_by_value(const uint8_t* q, Floats d, const Use& use) {
 #if BUSBAR_LANES == 16
-    nibbles_from_table<16>(q, d * to_float(load_i8((const uint8_t*)Table::values)), use);
+    nibbles_from_table(q, d * to_float(load_i8((const uint8_t*)Table::values)), use);
 #else
-    const Bytes16 table = read<Bytes16>(Table::values), packed = read<Bytes16>(q);
-    const Bytes32 nibble = shift_right_high_half(join(packed, packed)) & 15;
-    const Bytes32 codes = lookup_bytes(table, nibble);
-    unrolled<32 / lanes>([&](auto i) BUSBAR_INLINE_LAMBDA { use(i * lanes, d * widen<i * lanes>(codes)); });
+    const Bytes16 table = read<Bytes16>(Table::values) + 128;
+    scaled<128>(lookup_bytes(table, arranged_nibbles(q)), d, use);
 #endif
 }
 

@@ -21,7 +21,7 @@ struct Q2_K {
     }
     template <class Use>
     static BUSBAR_INLINE void decode(const uint8_t* p, const Scales& s, int g, const Use& use) {
-        const Bytes32 packed = read<Bytes32>(p + 16 + 32 * g);
+        const Bytes32 packed = arranged(read<Bytes32>(p + 16 + 32 * g));
         unrolled<4>([&](auto plane) BUSBAR_INLINE_LAMBDA {
             const int j = 8 * g + 2 * plane;
             scaled<32 * plane, 1>(shift_right(packed, 2 * plane) & 3, s.scale + j, s.min + j, use);
@@ -47,10 +47,11 @@ struct Q3_K {
     }
     template <class Use>
     static BUSBAR_INLINE void decode(const uint8_t* p, const Scales& s, int g, const Use& use) {
-        const Bytes32 packed = read<Bytes32>(p + 32 + 32 * g), mask = shift_right(read<Bytes32>(p), 4 * g);
+        const Bytes32 packed = arranged(read<Bytes32>(p + 32 + 32 * g));
+        const Bytes32 mask = shift_right(arranged(read<Bytes32>(p)), 4 * g);
         unrolled<4>([&](auto plane) BUSBAR_INLINE_LAMBDA {
             const Bytes32 high = shift_left(shift_right(mask, plane) & 1, 2);
-            scaled<32 * plane, 1>(((shift_right(packed, 2 * plane) & 3) | high) - 4, s.scale + 8 * g + 2 * plane, use);
+            scaled<32 * plane, 1, 4>((shift_right(packed, 2 * plane) & 3) | high, s.scale + 8 * g + 2 * plane, use);
         });
     }
 };
@@ -84,10 +85,9 @@ struct Q4_K {
         use(32, __builtin_shuffle(high, a >> 4));
         use(48, __builtin_shuffle(high, b >> 4));
 #else
-        nibbles<32>(q, [&](int k, Ints code) BUSBAR_INLINE_LAMBDA {
-            const int j = 2 * g + k / 32;
-            use(k, multiply_add(splat(s.scale[j]), to_float(code), splat(s.min[j])));
-        });
+        const Bytes32 packed = arranged(read<Bytes32>(q));
+        scaled<0, 0>(packed & 15, s.scale + 2 * g, s.min + 2 * g, use);
+        scaled<32, 0>(shift_right(packed, 4) & 15, s.scale + 2 * g + 1, s.min + 2 * g + 1, use);
 #endif
     }
 };
@@ -99,7 +99,8 @@ struct Q5_K {
     static BUSBAR_INLINE Scales scales(const uint8_t* p) { return six_bit_scales(p); }
     template <class Use>
     static BUSBAR_INLINE void decode(const uint8_t* p, const Scales& s, int g, const Use& use) {
-        const Bytes32 q = read<Bytes32>(p + 48 + 32 * g), fifth = shift_right(read<Bytes32>(p + 16), 2 * g);
+        const Bytes32 q = arranged(read<Bytes32>(p + 48 + 32 * g));
+        const Bytes32 fifth = shift_right(arranged(read<Bytes32>(p + 16)), 2 * g);
         const float *scale = s.scale + 2 * g, *min = s.min + 2 * g;
         scaled<0, 0>((q & 15) | shift_left(fifth & 1, 4), scale, min, use);
         scaled<32, 0>((shift_right(q, 4) & 15) | shift_left(fifth & 2, 3), scale + 1, min + 1, use);
@@ -119,13 +120,13 @@ struct Q6_K {
     }
     template <class Use>
     static BUSBAR_INLINE void decode(const uint8_t* p, const Scales& s, int g, const Use& use) {
-        const Bytes32 q0 = read<Bytes32>(p + 64 * g), q1 = read<Bytes32>(p + 64 * g + 32);
-        const Bytes32 high = read<Bytes32>(p + 128 + 32 * g);
+        const Bytes32 q0 = arranged(read<Bytes32>(p + 64 * g)), q1 = arranged(read<Bytes32>(p + 64 * g + 32));
+        const Bytes32 high = arranged(read<Bytes32>(p + 128 + 32 * g));
         const float* scale = s.scale + 8 * g;
-        scaled<0, 1>(((q0 & 15) | shift_left(high & 3, 4)) - 32, scale, use);
-        scaled<32, 1>(((q1 & 15) | shift_left(high & 12, 2)) - 32, scale + 2, use);
-        scaled<64, 1>(((shift_right(q0, 4) & 15) | (high & 48)) - 32, scale + 4, use);
-        scaled<96, 1>(((shift_right(q1, 4) & 15) | (shift_right(high, 2) & 48)) - 32, scale + 6, use);
+        scaled<0, 1, 32>((q0 & 15) | shift_left(high & 3, 4), scale, use);
+        scaled<32, 1, 32>((q1 & 15) | shift_left(high & 12, 2), scale + 2, use);
+        scaled<64, 1, 32>((shift_right(q0, 4) & 15) | (high & 48), scale + 4, use);
+        scaled<96, 1, 32>((shift_right(q1, 4) & 15) | (shift_right(high, 2) & 48), scale + 6, use);
     }
 };
 
