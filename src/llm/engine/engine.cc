@@ -4,6 +4,7 @@
 
 #include "base/check.h"
 #include "base/error.h"
+#include "base/trace.h"
 
 namespace busbar {
 
@@ -68,6 +69,8 @@ int Engine::add(Request request, std::optional<Cache::Sequence> past) {
 bool Engine::step() {
     make_record();
     if (in_step_.empty()) return false;
+    const int64_t rows = record_.header().rows;
+    const Span span(rows > static_cast<int64_t>(in_step_.size()) ? "prefill" : "decode", LogLevel::all, rows);
     model_.step(record_);
     hand_out();
     return true;
@@ -143,6 +146,10 @@ Finish Engine::finish_of(int request) const {
 }
 const std::vector<int32_t>& Engine::tokens_of(int request) const {
     return requests_[request]->generated;
+}
+
+int64_t Engine::computed_of(int request) const {
+    return requests_[request]->past.length;
 }
 
 Cache::Sequence Engine::take_past(int request) {

@@ -41,6 +41,7 @@ class Engine {
 
     Finish finish_of(int request) const;
     const std::vector<int32_t>& tokens_of(int request) const;  ///< generated ones, an end token not included
+    int64_t computed_of(int request) const;                    ///< positions done so far, of prompt and answer
     /// Gives up the request; its past stays usable as a sequence for a later add(), or is released.
     Cache::Sequence take_past(int request);
     void forget(int request);

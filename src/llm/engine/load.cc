@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "base/trace.h"
+
 namespace busbar {
 
 namespace {
@@ -15,13 +17,21 @@ std::vector<int64_t> buckets(const LoadOptions& o) {
 
 }  // namespace
 
+int64_t default_context(const DecoderConfig& config) {
+    return static_cast<int64_t>(round_up(std::min<int64_t>(config.context, 8192), page_positions));
+}
+
 ReadyModel load_model(ImportedModel model, Device& device, const LoadOptions& options) {
     const Profile* chip = &device.profile();
     ReadyModel ready{std::move(model.config), std::move(model.end_ids), {}, nullptr};
-    ready.passes = run_passes(model.graph, {std::span(&chip, 1)}, options.skip_passes);
+    {
+        const Span span("passes");
+        ready.passes = run_passes(model.graph, {std::span(&chip, 1)}, options.skip_passes);
+    }
     const auto context = static_cast<int64_t>(round_up(options.context, page_positions));
     std::vector<Plan> plans;
     for (const int64_t rows : buckets(options)) {
+        const Span span("plan", LogLevel::details, rows);
         PlanOptions o;
         o.accuracy = options.accuracy;
         o.order = options.order;
@@ -31,6 +41,7 @@ ReadyModel load_model(ImportedModel model, Device& device, const LoadOptions& op
         o.layout = StepLayout{options.chunk, options.logit_rows, options.sequences, context / page_positions};
         plans.push_back(make_plan(model.graph, std::span(&chip, 1), o));
     }
+    const Span span("load");
     ready.loaded = std::make_unique<LoadedModel>(std::move(plans), std::move(model.files), device, options.cache_pages);
     return ready;
 }

@@ -24,10 +24,13 @@ struct LoadOptions {
     bool fallback_allowed = true;
 };
 
+/// What to plan for where nobody says: what the model was trained for, at most 8,192 positions, in whole pages.
+int64_t default_context(const DecoderConfig& config);
+
 /// A model ready to generate, with what its file says about it.
 struct ReadyModel {
     DecoderConfig config;
-    std::vector<int64_t> end_ids;      ///< from the model's own files, besides the tokenizer's
+    std::vector<int64_t> end_ids;  ///< from the model's own files, besides the tokenizer's
     std::vector<PassReport> passes;
     std::unique_ptr<LoadedModel> loaded;
 };
