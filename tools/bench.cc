@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "common.h"
+#include "flags.h"
 #include "llm/engine/engine.h"
 
 namespace busbar {
@@ -90,9 +91,6 @@ double prefill_flops(const LoadedModel& model, const BenchOptions& o) {
 
 int bench(const BenchOptions& o) {
     apply_common(o.common);
-    if (o.prompt < 1 || o.tokens < 1 || o.depth < 0 || o.batch < 1 || o.batch > 512 || o.repeat < 1)
-        throw usage_error(
-            "[cli] bench: expected -p, -n, --repeat and --batch (at most 512) of at least 1 and --depth of at least 0");
     CommonOptions common = o.common;
     common.context = std::max(common.context, o.prompt + o.depth + o.tokens + 2);
     OpenModel model = open_model(common, [&](LoadOptions& load) {
@@ -100,13 +98,13 @@ int bench(const BenchOptions& o) {
         load.logit_rows = o.batch;
         load.chunk = std::max<int64_t>(load.chunk, o.batch);
     });
-    print_placement(o.common, model);
+    print_placement(model);
     Series prefill, decode, roof_bytes, roof_flops;
     double prefill_s, decode_s;
     BenchOptions warm = o;
     warm.tokens = 1;
     run_once(*model.loaded, warm, prefill_s, decode_s);
-    const Json memory_before = memory_json(*model.loaded);   // measuring the roofs takes a large buffer of its own
+    const Json memory_before = memory_json(*model.loaded);  // measuring the roofs takes a large buffer of its own
     for (int64_t i = 0; i < o.repeat; ++i) {
         model.device->measure();  // before each run: a roof from another minute is no roof
         roof_bytes.values.push_back(model.device->profile().read_bytes_per_s.value);
@@ -162,13 +160,20 @@ void add_bench(CLI::App& app, int& exit_code) {
     auto o = std::make_shared<BenchOptions>();
     CLI::App* sub =
         app.add_subcommand("bench", "prompt and generation speed, bytes per token, share of the measured roofs");
-    sub->footer("Examples:\n  busbar bench model.gguf\n  busbar bench model.gguf -p 128 -n 32 --batch 4 --json");
-    add_common(*sub, o->common, true);
-    sub->add_option("-p,--prompt", o->prompt, "tokens of the prompt")->capture_default_str();
-    sub->add_option("-n,--tokens", o->tokens, "tokens to generate")->capture_default_str();
-    sub->add_option("--depth", o->depth, "tokens before the prompt")->capture_default_str();
-    sub->add_option("--batch", o->batch, "sequences at once")->capture_default_str();
-    sub->add_option("--repeat", o->repeat, "timed runs")->capture_default_str();
+    sub->footer(
+        "Examples:\n"
+        "  busbar bench model.gguf\n"
+        "  busbar bench model.gguf -p 128 -n 32 --batch 4 --json");
+    add_model(*sub, o->common);
+    const auto add = [&](const char* names, int64_t& value, const char* what, int64_t least, int64_t most) {
+        sub->add_option(names, value, what)->type_name("N")->capture_default_str()->check(whole_number(least, most));
+    };
+    add("-p,--prompt", o->prompt, "tokens of the prompt", 1, 1 << 24);
+    add("-n,--tokens", o->tokens, "tokens to generate", 1, 1 << 24);
+    add("--depth", o->depth, "tokens before the prompt", 0, 1 << 24);
+    add("--batch", o->batch, "sequences at once", 1, 512);
+    add("--repeat", o->repeat, "timed runs", 1, 1000);
+    add_common(*sub, o->common);
     sub->callback([o, &exit_code] { exit_code = bench(*o); });
 }
 

@@ -52,11 +52,19 @@ int64_t shared_prefix(const std::vector<int32_t>& a, const std::vector<int32_t>&
     return std::mismatch(a.begin(), a.end(), b.begin(), b.end()).first - a.begin();
 }
 
+void check_room(size_t tokens, int64_t context) {
+    if (static_cast<int64_t>(tokens) >= context)
+        throw bad_input("conversation",
+                        "[run] {} tokens with this message, but the context holds {} and the answer needs room: a "
+                        "shorter message, or start again with --context {}",
+                        tokens, context, round_up(tokens + 256, page_positions));
+}
+
 }  // namespace
 
 int chat_loop(const CommonOptions& common, OpenModel& model, const Tokenizer& tokenizer, const Chat& chat,
               const std::string& system, const GenerateOptions& options) {
-    note(common, "Type a message. Ctrl-C stops an answer, Ctrl-D ends.");
+    note("Type a message. Ctrl-C stops an answer, Ctrl-D ends.");
     Engine engine(*model.loaded);
     LineEditor editor;
     Json messages = Json::array();
@@ -73,26 +81,33 @@ int chat_loop(const CommonOptions& common, OpenModel& model, const Tokenizer& to
         }
         if (line.empty()) continue;
         messages.push_back({{"role", "user"}, {"content", line}});
+        std::vector<int32_t> ids;
         try {
-            const std::vector<int32_t> ids = chat.encode(chat.render({{"messages", messages}}));
-            const int64_t keep =
-                std::min({shared_prefix(past_tokens, ids), past.length, static_cast<int64_t>(ids.size()) - 1});
-            engine.cache().truncate(past, std::max<int64_t>(keep, 0));
-            past_tokens.clear();
-            Answer answer =
-                generate(engine, tokenizer, model.end_ids, ids, std::exchange(past, {}), options, put);
-            put("\n");
-            note(common, speed_line(answer, ids.size(), *model.loaded));
-            messages.push_back({{"role", "assistant"}, {"content", answer.text}});
-            past = std::move(answer.past);
-            past_tokens = ids;
-            past_tokens.insert(past_tokens.end(), answer.tokens.begin(), answer.tokens.end());
+            ids = chat.encode(chat.render({{"messages", messages}}));
+            check_room(ids.size(), model.loaded->context());
         } catch (const Error& e) {
-            // One turn that does not fit must not end the chat.
+            // One turn that the template refuses, or that does not fit, must not end the chat.
             if (e.code() != ErrorCode::bad_input) throw;
             std::cerr << "busbar: " << e.what() << '\n';
             messages.erase(messages.end() - 1);
+            continue;
         }
+        const int64_t keep =
+            std::min({shared_prefix(past_tokens, ids), past.length, static_cast<int64_t>(ids.size()) - 1});
+        engine.cache().truncate(past, std::max<int64_t>(keep, 0));
+        Answer answer = generate(engine, tokenizer, model.end_ids, ids, std::exchange(past, {}), options,
+                                 common.json ? nullptr : put);
+        if (common.json) {
+            put_json(answer_json(answer, ids, model));
+        } else {
+            put("\n");
+            print_logprobs(answer, tokenizer);
+            note("{}", speed_line(answer, ids.size() - std::max<int64_t>(keep, 0), *model.loaded));
+        }
+        messages.push_back({{"role", "assistant"}, {"content", answer.text}});
+        past = std::move(answer.past);
+        past_tokens = std::move(ids);
+        past_tokens.insert(past_tokens.end(), answer.tokens.begin(), answer.tokens.end());
     }
     std::cerr << '\n';
     return 0;

@@ -44,7 +44,7 @@ int chips(const CommonOptions& o) {
         }
         out.push_back(row);
     }
-    if (o.json) put(out.dump() + "\n");
+    if (o.json) put_json(out);
     return 0;
 }
 
@@ -54,7 +54,8 @@ void add_chips(CLI::App& app, int& exit_code) {
     auto o = std::make_shared<CommonOptions>();
     CLI::App* sub =
         app.add_subcommand("chips", "every chip found: name, maker, driver, memory, rates, why one is not usable");
-    add_common(*sub, *o, false);
+    sub->footer("Examples:\n  busbar chips\n  busbar chips --json");
+    add_common(*sub, *o);
     sub->callback([o, &exit_code] { exit_code = chips(*o); });
 }
 

@@ -1,5 +1,6 @@
 #include "common.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <signal.h>
 #include <sys/resource.h>
@@ -8,20 +9,17 @@
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
-#include <chrono>
-#include <fstream>
-#include <iostream>
+#include <cstring>
+#include <map>
 
 #include "base/error.h"
+#include "flags.h"
 
 namespace busbar {
 
 namespace {
 
-const auto start = std::chrono::steady_clock::now();
 volatile sig_atomic_t interrupts = 0;
-
-constexpr int64_t default_context = 8192;
 
 std::vector<std::string> split_words(const std::string& text, char separator) {
     std::vector<std::string> out;
@@ -55,64 +53,100 @@ void check_split(const std::string& split, const std::string& chip, int64_t laye
     if (next != layers) throw usage_error("[split] expected layers 0-{}, got 0-{}", layers - 1, next - 1);
 }
 
+// Which kernels the smallest and the largest bucket use, and how often.
+void log_rows(const LoadedModel& model) {
+    if (!log_wants(LogLevel::details)) return;
+    for (const Plan& plan : model.plans()) {
+        std::map<std::string, int> rows;
+        for (const PlannedStep& s : plan.steps) ++rows[s.row->name];
+        std::string line;
+        for (const auto& [name, n] : rows) line += fmt::format("{}{} x {}", line.empty() ? "" : ", ", n, name);
+        detail("bucket of {} rows: {}", plan.options.binding.rows, line);
+    }
+    const MemoryUse m = model.memory();
+    detail("memory: weights {} bytes mapped, {} packed; constants {}, cache {}, scratch {}",
+           with_commas(m.mapped_weights), with_commas(m.packed_weights), with_commas(m.constants), with_commas(m.cache),
+           with_commas(m.scratch));
+}
+
 }  // namespace
 
-void add_common(CLI::App& app, CommonOptions& o, bool with_model) {
-    if (with_model)
-        app.add_option("MODEL", o.model, "a .gguf file, or a folder with config.json and *.safetensors")->required();
-    app.add_option("--chip", o.chip, "which chip may be used; see `busbar chips`")->capture_default_str();
-    app.add_option("--isa", o.isa, "force an instruction set of the chip; see `busbar chips`");
-    app.add_flag("--no-fallback", o.no_fallback, "a node that would run elsewhere is an error (exit 4)");
-    app.add_option("--numerics", o.numerics, "what kernels may round: strict, accurate or fast")->capture_default_str();
-    app.add_option("--order", o.order, "free, or invariant: a request's bits independent of batch and chunking")
-        ->capture_default_str();
-    app.add_option("--split", o.split, "layers by hand: \"CHIP:0-14,CHIP:15-29\"");
-    app.add_option("--gate", o.gate, "auto, full or off")->capture_default_str();
-    app.add_option("--kv", o.kv, "cache element: f32, f16 or bf16; default: the chip's most exact one");
-    app.add_option("--threads", o.threads, "threads; 0 = all that this process may use")->capture_default_str();
-    app.add_option("--context", o.context, "positions per sequence; 0 = what the model was trained for, at most 8192")
-        ->capture_default_str();
-    app.add_option("--no-pass", o.skip_passes, "switch a pass off by name; see `busbar show passes` (repeatable)");
-    app.add_flag("--json", o.json, "one JSON document on stdout");
-    app.add_flag("--quiet", o.quiet, "nothing on stderr but errors");
-    app.add_flag("-v,--verbose", o.verbose, "more on stderr");
+CLI::Option* add_model(CLI::App& app, CommonOptions& o) {
+    return app.add_option("MODEL", o.model, "a .gguf file, or a folder with config.json and *.safetensors")->required();
+}
+
+void add_common(CLI::App& app, CommonOptions& o) {
+    std::vector<std::string> chips = {"auto"}, passes;
+    for (std::string_view word : known_chips()) chips.emplace_back(word);
+    for (const Pass& p : pipeline()) passes.emplace_back(p.name);
+    const auto add = [&](CLI::Option* option, const char* kind = "") {
+        return option->group("Options of every command")->type_name(kind);
+    };
+    add(app.add_option("--chip", o.chip, "which chip may be used; `busbar chips` lists them"), "CHIP")
+        ->capture_default_str()
+        ->check(list_of(chips));
+    add(app.add_option("--isa", o.isa, "force an instruction set of the chip; `busbar chips` lists them"), "NAME");
+    add(app.add_flag("--no-fallback", o.no_fallback, "a node that would run elsewhere is an error (exit 4)"));
+    add(app.add_option("--numerics", o.numerics, "what kernels may round: strict, accurate, fast"), "WORD")
+        ->capture_default_str()
+        ->check(one_of({"strict", "accurate", "fast"}));
+    add(app.add_option("--order", o.order, "free, or invariant: bits independent of batch and chunking"), "WORD")
+        ->capture_default_str()
+        ->check(one_of({"free", "invariant"}));
+    add(app.add_option("--split", o.split, "layers by hand: \"CHIP:0-14,CHIP:15-29\""), "PARTS");
+    add(app.add_option("--gate", o.gate, "check the chip on this model before it answers: auto, full, off"), "WORD")
+        ->capture_default_str()
+        ->check(one_of({"auto", "full", "off"}));
+    add(app.add_option("--kv", o.kv, "cache element: f32, f16, bf16; else the chip's most exact one"), "TYPE")
+        ->check(one_of({"f32", "f16", "bf16"}));
+    add(app.add_option("--threads", o.threads, "0 = all that this process may use"), "N")
+        ->capture_default_str()
+        ->check(whole_number(0, 1024));
+    add(app.add_option("--context", o.context, "positions per sequence; 0 = what the model knows, at most 8192"), "N")
+        ->capture_default_str()
+        ->check(whole_number(0, int64_t{1} << 24));
+    add(app.add_option("--no-pass", o.skip_passes, "switch a pass off, see `busbar show passes` (repeatable)"), "NAME")
+        ->allow_extra_args(false)
+        ->check(one_of(passes));
+    add(app.add_option("--trace", o.trace, "write a timeline that trace viewers open (Chrome trace JSON)"), "FILE");
+    add(app.add_flag("--json", o.json, "one JSON document on stdout"));
+    add(app.add_flag("--quiet", o.quiet, "nothing on stderr but errors"));
+    add(app.add_flag("-v,--verbose", o.verbose, "decisions and timings on stderr; -vv: every step"));
 }
 
 void apply_common(const CommonOptions& o) {
-    if (!parse_accuracy(o.numerics))
-        throw usage_error("[cli] --numerics: expected strict, accurate or fast, got {}", quote(o.numerics));
-    if (!parse_order(o.order)) throw usage_error("[cli] --order: expected free or invariant, got {}", quote(o.order));
-    if (o.gate != "auto" && o.gate != "full" && o.gate != "off")
-        throw usage_error("[cli] --gate: expected auto, full or off, got {}", quote(o.gate));
-    if (!o.kv.empty() && o.kv != "f32" && o.kv != "f16" && o.kv != "bf16")
-        throw usage_error("[cli] --kv: expected f32, f16 or bf16, got {}", quote(o.kv));
-    if (o.threads < 0 || o.threads > 1024) throw usage_error("[cli] --threads: expected 0 to 1024, got {}", o.threads);
-    if (o.context < 0 || o.context > (int64_t{1} << 24))
-        throw usage_error("[cli] --context: expected 0 to 16777216, got {}", o.context);
+    set_log_level(o.quiet          ? LogLevel::quiet
+                  : o.verbose > 1  ? LogLevel::all
+                  : o.verbose == 1 ? LogLevel::details
+                                   : LogLevel::notes);
+    if (!o.trace.empty()) start_trace(o.trace);
+    if (o.gate == "full")
+        throw chip_error("", "[gate] --gate full: this build cannot check a chip on a model yet; use auto or off");
 }
 
 std::unique_ptr<Device> open_device(const CommonOptions& o) {
+    const Span span("open chip");
     const std::vector<std::string> words = split_words(o.chip, ',');
-    const std::vector<std::string_view> known = known_chips();
-    for (const std::string& word : words)
-        if (word != "auto" && std::ranges::find(known, word) == known.end())
-            throw usage_error("[cli] --chip: expected one of auto, {}, got {}", fmt::join(known, ", "), quote(word));
     if (words.size() > 1)
-        throw chip_error("chip", "[cli] this build runs a model on one chip at a time; --chip {} names {}", o.chip,
+        throw chip_error("", "[cli] this build runs a model on one chip at a time; --chip {} names {}", o.chip,
                          words.size());
-    return open_chip(words[0] == "auto" ? fallback_chip() : std::string_view(words[0]), {o.threads, o.isa});
+    auto device = open_chip(words[0] == "auto" ? fallback_chip() : std::string_view(words[0]), {o.threads, o.isa});
+    detail("chip {}: {}", device->profile().chip, device->profile().detail);
+    return device;
 }
 
 int64_t choose_context(const CommonOptions& o, const DecoderConfig& config) {
-    const int64_t wanted = o.context > 0 ? o.context : std::min(config.context, default_context);
-    return static_cast<int64_t>(round_up(wanted, page_positions));
+    return o.context > 0 ? static_cast<int64_t>(round_up(o.context, page_positions)) : default_context(config);
 }
 
 OpenModel open_model(const CommonOptions& o, const std::function<void(LoadOptions&)>& adjust) {
     const double before = seconds_since_start();
     OpenModel m;
+    {
+        const Span span("open model");
+        m.file = open_model_file(o.model);
+    }
     m.device = open_device(o);
-    m.file = open_model_file(o.model);
     const DecoderConfig config = read_config(m.file);
     if (!o.split.empty()) check_split(o.split, m.device->profile().chip, config.layers);
     LoadOptions load;
@@ -125,16 +159,38 @@ OpenModel open_model(const CommonOptions& o, const std::function<void(LoadOption
     if (adjust) adjust(load);
     load.chunk = std::min(load.chunk, load.context);
     load.logit_rows = std::min(load.logit_rows, load.chunk);
-    ReadyModel ready = load_model(import_model(m.file, load.context), *m.device, load);
+    stop_if_interrupted();
+    ImportedModel imported;
+    {
+        const Span span("import");
+        imported = import_model(m.file, load.context);
+    }
+    stop_if_interrupted();
+    ReadyModel ready = load_model(std::move(imported), *m.device, load);
     m.end_ids = std::move(ready.end_ids);
     m.loaded = std::move(ready.loaded);
     m.load_seconds = seconds_since_start() - before;
+    for (const PassReport& p : ready.passes)
+        detail("pass {}: {} changes, {} -> {} nodes{}", p.name, p.changes, p.nodes_before, p.nodes_after,
+               p.skipped ? " (skipped)" : "");
+    log_rows(*m.loaded);
+    stop_if_interrupted();
     return m;
 }
 
-void print_placement(const CommonOptions& o, const OpenModel& m) {
-    if (o.quiet) return;
-    std::cerr << m.loaded->plans().front().placement_line(m.loaded->memory().total()) << '\n';
+std::unique_ptr<Tokenizer> open_tokenizer_of(const OpenModel& m) {
+    const Span span("open tokenizer");
+    std::unique_ptr<Tokenizer> tokenizer = open_tokenizer(m.file);
+    if (tokenizer->size() > m.loaded->vocabulary())
+        throw bad_input(m.file.path,
+                        "[tokenizer] expected at most {} tokens, as many as the embedding has rows, got {}: the "
+                        "tokenizer is of another model",
+                        m.loaded->vocabulary(), tokenizer->size());
+    return tokenizer;
+}
+
+void print_placement(const OpenModel& m) {
+    note("{}", m.loaded->plans().front().placement_line(m.loaded->memory().total()));
 }
 
 Json placement_json(const LoadedModel& model) {
@@ -163,16 +219,19 @@ void put(std::string_view text) {
     }
 }
 
-void note(const CommonOptions& o, std::string_view text) {
-    if (!o.quiet) std::cerr << text << '\n';
+void put_json(const Json& document) {
+    put(document.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n");
 }
 
 void catch_interrupt() {
     struct sigaction action {};
-    action.sa_handler = [](int) { interrupts = interrupts + 1; };
+    action.sa_handler = [](int) {
+        if (interrupts > 0) _exit(static_cast<int>(ErrorCode::interrupted));
+        interrupts = 1;
+    };
     sigemptyset(&action.sa_mask);
-    sigaction(SIGINT, &action, nullptr);
-    signal(SIGPIPE, SIG_IGN);  // a closed pipe is a result of write(), not a death
+    sigaction(SIGINT, &action, nullptr);  // without SA_RESTART: a read that waits must see it
+    signal(SIGPIPE, SIG_IGN);             // a closed pipe is a result of write(), not a death
 }
 
 bool interrupted() {
@@ -181,6 +240,9 @@ bool interrupted() {
 void clear_interrupt() {
     interrupts = 0;
 }
+void stop_if_interrupted() {
+    if (interrupted()) throw Error(ErrorCode::interrupted, "", "interrupted");
+}
 
 uint64_t peak_resident_bytes() {
     struct rusage usage {};
@@ -188,12 +250,26 @@ uint64_t peak_resident_bytes() {
     return static_cast<uint64_t>(usage.ru_maxrss) * 1024;
 }
 
-double seconds_since_start() {
-    return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-}
-
 std::string read_text(const std::string& path) {
-    return read_file(path == "-" ? "/dev/stdin" : path);
+    constexpr size_t limit = 1u << 30;
+    const std::string name = path == "-" ? "stdin" : path;
+    const int fd = path == "-" ? dup(STDIN_FILENO) : open(path.c_str(), O_RDONLY | O_CLOEXEC);
+    const int open_error = errno;
+    stop_if_interrupted();
+    if (fd < 0) throw bad_input(name, "[file] cannot open: {}", std::strerror(open_error));
+    const std::unique_ptr<const int, void (*)(const int*)> closer(&fd, [](const int* f) { close(*f); });
+    std::string text;
+    char buffer[65536];
+    while (true) {
+        const ssize_t n = ::read(fd, buffer, sizeof buffer);
+        const int error = errno;
+        stop_if_interrupted();
+        if (n < 0 && error == EINTR) continue;
+        if (n < 0) throw bad_input(name, "[file] cannot read: {}", std::strerror(error));
+        if (n == 0) return text;
+        if (text.size() + n > limit) throw bad_input(name, "[file] expected at most {} bytes", with_commas(limit));
+        text.append(buffer, n);
+    }
 }
 
 }  // namespace busbar

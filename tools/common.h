@@ -6,6 +6,8 @@
 #include <string_view>
 #include <vector>
 
+#include "base/log.h"
+#include "base/trace.h"
 #include "chips/registry.h"
 #include "import/model.h"
 #include "llm/chat/chat.h"
@@ -23,58 +25,66 @@ struct CommonOptions {
     int threads = 0;
     int64_t context = 0;
     std::vector<std::string> skip_passes;
+    std::string trace;
     bool json = false, quiet = false;
     int verbose = 0;
 };
 
-/// Adds the common flags, and the MODEL argument where `with_model`.
-void add_common(CLI::App& app, CommonOptions& options, bool with_model);
+/// Adds the MODEL argument: the first one of most subcommands.
+CLI::Option* add_model(CLI::App& app, CommonOptions& options);
+/// Adds the common flags, each with what it accepts.
+void add_common(CLI::App& app, CommonOptions& options);
 
-/// Checks words and numbers; sets the log level. Throws Error{usage}.
+/// Sets the log level and starts the trace; refuses what this build cannot do. Throws Error{chip}.
 void apply_common(const CommonOptions& options);
 
-/// The chip that --chip names; "auto" is the fallback chip of the registry. Throws Error{usage | chip}.
+/// The chip that --chip names; "auto" is the fallback chip of the registry. Throws Error{usage | chip | does_not_fit}.
 std::unique_ptr<Device> open_device(const CommonOptions& options);
 
 /// A model on a chip, with what a subcommand needs of it.
 struct OpenModel {
     ModelFile file;
     std::unique_ptr<Device> device;
-    std::vector<int64_t> end_ids;   ///< from the model's own files, besides the tokenizer's
+    std::vector<int64_t> end_ids;  ///< from the model's own files, besides the tokenizer's
     std::unique_ptr<LoadedModel> loaded;
     double load_seconds = 0;
 };
 
 /// Opens, imports, plans and loads. `adjust` may change the load options (chunk, logit rows, sequences) before
-/// planning.
+/// planning. Throws Error{interrupted} on Ctrl-C.
 OpenModel open_model(const CommonOptions& options, const std::function<void(LoadOptions&)>& adjust = {});
+
+/// The tokenizer of an open model. Throws Error{bad_input} if it has none or one of another model: ids that the
+/// embedding lacks.
+std::unique_ptr<Tokenizer> open_tokenizer_of(const OpenModel& model);
 
 /// The context to plan for: --context, else what the model was trained for, at most 8,192.
 int64_t choose_context(const CommonOptions& options, const DecoderConfig& config);
 
 /// stderr, before the first result, unless --quiet.
-void print_placement(const CommonOptions& options, const OpenModel& model);
+void print_placement(const OpenModel& model);
 Json placement_json(const LoadedModel& model);
 Json memory_json(const LoadedModel& model);
 
 /// stdout carries the result and nothing else. Writes all of it at once; throws Error{bad_input} on a full disk,
 /// ClosedPipe if the reader has gone.
 void put(std::string_view text);
+/// The document on one line; text that is not UTF-8 gets replacement characters.
+void put_json(const Json& document);
 struct ClosedPipe {};
 
-/// A message for people, on stderr, unless --quiet.
-void note(const CommonOptions& options, std::string_view text);
-
-/// Set by Ctrl-C since the last call of clear_interrupt(). The first one asks to stop; the program goes on to clean up.
+/// Set by Ctrl-C since the last call of clear_interrupt(). The first one asks to stop, and the program cleans up; a
+/// second one before that is done ends it at once.
 bool interrupted();
 void clear_interrupt();
 void catch_interrupt();
+/// Throws Error{interrupted} after a Ctrl-C.
+void stop_if_interrupted();
 
 /// Bytes of memory that this process held at most.
 uint64_t peak_resident_bytes();
-double seconds_since_start();
 
-/// The text of a file, or of stdin for "-". Throws Error{bad_input}.
+/// The text of a file, or of stdin for "-". Throws Error{bad_input}, or Error{interrupted} on Ctrl-C while waiting.
 std::string read_text(const std::string& path);
 
 // One per file tools/<name>.cc: registers the subcommand; `exit_code` is set by what it runs.

@@ -86,7 +86,7 @@ int doctor(const CommonOptions& o) {
             put(fmt::format("{}  {}{}\n", f.good ? "ok  " : "FIX ", f.what,
                             f.fix.empty() ? "" : "\n      -> " + f.fix));
     }
-    if (o.json) put(rows.dump() + "\n");
+    if (o.json) put_json(rows);
     return all_good ? 0 : static_cast<int>(ErrorCode::answer_is_no);
 }
 
@@ -95,7 +95,8 @@ int doctor(const CommonOptions& o) {
 void add_doctor(CLI::App& app, int& exit_code) {
     auto o = std::make_shared<CommonOptions>();
     CLI::App* sub = app.add_subcommand("doctor", "checks the machine and says the one command that fixes each finding");
-    add_common(*sub, *o, false);
+    sub->footer("Examples:\n  busbar doctor");
+    add_common(*sub, *o);
     sub->callback([o, &exit_code] { exit_code = doctor(*o); });
 }
 

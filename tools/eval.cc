@@ -1,16 +1,15 @@
 // busbar eval: negative log-likelihood, perplexity and, on demand, all logits of a given text.
 #include <fmt/format.h>
-#include <unistd.h>
 
 #include <cmath>
 #include <fstream>
-#include <iostream>
 
 #include "base/error.h"
 #include "common.h"
 #include "ids.h"
 #include "llm/engine/evaluate.h"
 #include "llm/sample/sample.h"
+#include "progress.h"
 
 namespace busbar {
 
@@ -52,53 +51,45 @@ class NpyWriter {
     std::ofstream out_;
 };
 
-void draw_progress(const CommonOptions& o, int64_t done, int64_t all, double seconds) {
-    if (o.quiet || !isatty(STDERR_FILENO)) return;
-    std::cerr << fmt::format("\r{}/{} tokens, {:.0f} s left ", done, all,
-                             seconds / static_cast<double>(done) * static_cast<double>(all - done));
-    if (done == all) std::cerr << "\r\033[K";
-}
-
 int eval(const EvalOptions& o) {
     apply_common(o.common);
-    if (o.text.empty() == o.ids.empty()) throw usage_error("[cli] expected one of --text and --ids");
-    const ModelFile file = open_model_file(o.common.model);
-    const std::vector<int32_t> ids =
-        o.ids.empty() ? open_tokenizer(file)->encode(read_text(o.text), true) : parse_ids(read_text(o.ids), o.ids, 0);
+    if (o.text.empty() == o.ids.empty())
+        throw usage_error("[cli] expected one of --text and --ids, got {}", o.ids.empty() ? "none" : "both");
     OpenModel model = open_model(o.common, [](LoadOptions& load) {
         load.chunk = 128;  // logits of every row: 128 rows of a vocabulary of 150,000 are 77 MB
         load.logit_rows = 128;
     });
-    print_placement(o.common, model);
+    const std::vector<int32_t> ids = o.ids.empty() ? open_tokenizer_of(model)->encode(read_text(o.text), true)
+                                                   : parse_ids(read_text(o.ids), o.ids, model.loaded->vocabulary());
+    print_placement(model);
     std::optional<NpyWriter> npy;
     if (!o.logits.empty()) npy.emplace(o.logits, static_cast<int64_t>(ids.size()), model.loaded->vocabulary());
     double sum = 0;
     const double begin = seconds_since_start();
     const auto count = static_cast<int64_t>(ids.size());
+    Progress progress("text", "tokens");
     evaluate(*model.loaded, ids, [&](int64_t position, std::span<const float> logits) {
         if (npy) npy->write(logits);
         if (position + 1 < count) sum += log_sum_exp(logits) - logits[ids[position + 1]];
         if ((position + 1) % 128 == 0 || position + 1 == count)
-            draw_progress(o.common, position + 1, count, seconds_since_start() - begin);
+            progress.update(static_cast<double>(position + 1), static_cast<double>(count));
         return !interrupted();
     });
-    if (interrupted()) return static_cast<int>(ErrorCode::interrupted);
+    progress.clear();
+    stop_if_interrupted();
     if (npy) npy->close();
     const double nll = count > 1 ? sum / static_cast<double>(count - 1) : 0;
     const double seconds = seconds_since_start() - begin;
     if (o.common.json) {
-        put(Json{{"tokens", count},
-                 {"nll", nll},
-                 {"perplexity", std::exp(nll)},
-                 {"placement", placement_json(*model.loaded)},
-                 {"timing", {{"load_s", model.load_seconds}, {"eval_s", seconds}}},
-                 {"memory", memory_json(*model.loaded)}}
-                .dump() +
-            "\n");
+        put_json({{"tokens", count},
+                  {"nll", nll},
+                  {"perplexity", std::exp(nll)},
+                  {"placement", placement_json(*model.loaded)},
+                  {"timing", {{"load_s", model.load_seconds}, {"eval_s", seconds}}},
+                  {"memory", memory_json(*model.loaded)}});
     } else {
         put(fmt::format("tokens {}  nll {:.6f}  perplexity {:.4f}\n", count, nll, std::exp(nll)));
-        note(o.common, fmt::format("{:.1f} tok/s, {} MB peak", static_cast<double>(count) / seconds,
-                                   peak_resident_bytes() / 1000000));
+        note("{:.1f} tok/s, {} MB peak", static_cast<double>(count) / seconds, peak_resident_bytes() / 1000000);
     }
     return 0;
 }
@@ -110,12 +101,15 @@ void add_eval(CLI::App& app, int& exit_code) {
     CLI::App* sub =
         app.add_subcommand("eval", "negative log-likelihood, perplexity and, on demand, all logits of a given text");
     sub->footer(
-        "Examples:\n  busbar eval model.gguf --text book.txt\n  busbar eval folder/ --ids ids.txt --logits out.npy "
-        "--numerics strict --json");
-    add_common(*sub, o->common, true);
-    sub->add_option("--text", o->text, "a file that holds the text; - reads stdin");
-    sub->add_option("--ids", o->ids, "a file of decimal ids separated by white space, fed as they are; - reads stdin");
-    sub->add_option("--logits", o->logits, "writes float32 [tokens, vocabulary] in NumPy's .npy format");
+        "Examples:\n"
+        "  busbar eval model.gguf --text book.txt\n"
+        "  busbar eval folder/ --ids ids.txt --logits out.npy --numerics strict --json");
+    add_model(*sub, o->common);
+    sub->add_option("--text", o->text, "a file that holds the text; - reads stdin")->type_name("FILE");
+    sub->add_option("--ids", o->ids, "a file of decimal ids, fed as they are; - reads stdin")->type_name("FILE");
+    sub->add_option("--logits", o->logits, "write float32 [tokens, vocabulary] in NumPy's .npy format")
+        ->type_name("FILE");
+    add_common(*sub, o->common);
     sub->callback([o, &exit_code] { exit_code = eval(*o); });
 }
 

@@ -3,9 +3,11 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cmath>
+#include <limits>
 
 #include "base/error.h"
+#include "flags.h"
+#include "progress.h"
 
 namespace busbar {
 
@@ -48,36 +50,43 @@ class StopFilter {
 }  // namespace
 
 void add_generate(CLI::App& app, GenerateOptions& o) {
+    constexpr double no_limit = std::numeric_limits<double>::infinity();
     app.add_option("-n,--max-tokens", o.max_tokens, "most tokens to generate; 0 = to the end of the context")
-        ->capture_default_str();
-    app.add_option("--temperature", o.sample.temperature, "0 = greedy")->capture_default_str();
-    app.add_option("--top-k", o.sample.top_k, "keep the k best tokens; 0 = all")->capture_default_str();
+        ->type_name("N")
+        ->capture_default_str()
+        ->check(whole_number(0, INT64_MAX));
+    app.add_option("--temperature", o.sample.temperature, "0 = greedy: always the best token")
+        ->type_name("T")
+        ->capture_default_str()
+        ->check(number(0, no_limit));
+    app.add_option("--top-k", o.sample.top_k, "keep the K best tokens; 0 = all")
+        ->type_name("K")
+        ->capture_default_str()
+        ->check(whole_number(0, INT64_MAX));
     app.add_option("--top-p", o.sample.top_p, "keep the best tokens that hold this share of probability")
-        ->capture_default_str();
+        ->type_name("P")
+        ->capture_default_str()
+        ->check(number(0, 1, true));
     app.add_option("--min-p", o.sample.min_p, "keep tokens with this share of the best one's probability")
-        ->capture_default_str();
-    app.add_option("--repeat-penalty", o.sample.repeat_penalty, "divides the logits of the last 64 tokens")
-        ->capture_default_str();
-    app.add_option("--seed", o.sample.seed, "same seed, same tokens")->capture_default_str();
-    app.add_option("--stop", o.stop, "ends the answer where this text appears (repeatable)");
-    app.add_option("--logprobs", o.logprobs, "report the K best tokens at each position")->capture_default_str();
-}
-
-void check_generate(const GenerateOptions& o) {
-    if (o.max_tokens < 0) throw usage_error("[cli] --max-tokens: expected 0 or more, got {}", o.max_tokens);
-    if (!(o.sample.temperature >= 0) || !std::isfinite(o.sample.temperature))
-        throw usage_error("[cli] --temperature: expected 0 or more, got {}", o.sample.temperature);
-    if (o.sample.top_k < 0) throw usage_error("[cli] --top-k: expected 0 or more, got {}", o.sample.top_k);
-    if (!(o.sample.top_p > 0 && o.sample.top_p <= 1))
-        throw usage_error("[cli] --top-p: expected more than 0, at most 1, got {}", o.sample.top_p);
-    if (!(o.sample.min_p >= 0 && o.sample.min_p <= 1))
-        throw usage_error("[cli] --min-p: expected 0 to 1, got {}", o.sample.min_p);
-    if (!(o.sample.repeat_penalty > 0) || !std::isfinite(o.sample.repeat_penalty))
-        throw usage_error("[cli] --repeat-penalty: expected more than 0, got {}", o.sample.repeat_penalty);
-    if (o.logprobs < 0 || o.logprobs > 1000)
-        throw usage_error("[cli] --logprobs: expected 0 to 1000, got {}", o.logprobs);
-    for (const std::string& s : o.stop)
-        if (s.empty()) throw usage_error("[cli] --stop: expected some text, got none");
+        ->type_name("P")
+        ->capture_default_str()
+        ->check(number(0, 1));
+    app.add_option("--repeat-penalty", o.sample.repeat_penalty, "divides the logits of the last 64 tokens; 1 = none")
+        ->type_name("X")
+        ->capture_default_str()
+        ->check(number(0, no_limit, true));
+    app.add_option("--seed", o.sample.seed, "same seed, same tokens, on any number of threads")
+        ->type_name("N")
+        ->capture_default_str()
+        ->check(whole_number(0, INT64_MAX));
+    app.add_option("--stop", o.stop, "ends the answer before this text (repeatable)")
+        ->type_name("TEXT")
+        ->allow_extra_args(false)
+        ->check(some_text());
+    app.add_option("--logprobs", o.logprobs, "report the K best tokens at each position; 0 = none")
+        ->type_name("K")
+        ->capture_default_str()
+        ->check(whole_number(0, 1000));
 }
 
 Answer generate(Engine& engine, const Tokenizer& tokenizer, const std::vector<int64_t>& more_end_ids,
@@ -108,6 +117,13 @@ Answer generate(Engine& engine, const Tokenizer& tokenizer, const std::vector<in
     };
     const double begin = seconds_since_start();
     const int number = engine.add(std::move(request), std::move(past));
+    {
+        Progress progress("prompt", "tokens");
+        while (engine.finish_of(number) == Finish::none && answer.tokens.empty() && !interrupted()) {
+            progress.update(static_cast<double>(engine.computed_of(number)), static_cast<double>(ids.size()));
+            engine.step();
+        }
+    }
     while (engine.finish_of(number) == Finish::none && !interrupted()) engine.step();
     answer.finish = engine.finish_of(number) == Finish::none ? Finish::interrupted : engine.finish_of(number);
     if (!filter.stopped()) emit(filter.add(decoder.finish()));

@@ -17,8 +17,6 @@ struct GenerateOptions {
 };
 
 void add_generate(CLI::App& app, GenerateOptions& options);
-/// Throws Error{usage}.
-void check_generate(const GenerateOptions& options);
 
 struct Answer {
     std::vector<int32_t> tokens;

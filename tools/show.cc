@@ -3,6 +3,7 @@
 
 #include "base/error.h"
 #include "common.h"
+#include "flags.h"
 #include "support.h"
 
 namespace busbar {
@@ -56,7 +57,7 @@ void show_file(const ShowOptions& o, const ModelFile& file) {
         metadata = file.config;
     if (o.common.json) {
         out["metadata"] = metadata;
-        put(out.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n");
+        put_json(out);
         return;
     }
     for (const auto& [key, value] : out.items())
@@ -81,7 +82,7 @@ void show_tensors(const ShowOptions& o, const ModelFile& file) {
                             fmt::format("[{}]", fmt::join(t.shape, ", ")), with_commas(t.bytes.size()),
                             with_commas(t.offset)));
     }
-    if (o.common.json) put(rows.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n");
+    if (o.common.json) put_json(rows);
 }
 
 void show_passes(const CommonOptions& common, const std::vector<PassReport>& reports) {
@@ -98,7 +99,7 @@ void show_passes(const CommonOptions& common, const std::vector<PassReport>& rep
             put(fmt::format("{:<22} {:>4} changes  {:>5} -> {:>5} nodes  {:>7.2f} ms  {}{}\n", r.name, r.changes,
                             r.nodes_before, r.nodes_after, 1e3 * r.seconds, r.skipped ? "(skipped) " : "", r.why));
     }
-    if (common.json) put(rows.dump() + "\n");
+    if (common.json) put_json(rows);
 }
 
 Json plan_json(const Plan& plan) {
@@ -135,7 +136,7 @@ int show(const ShowOptions& o) {
         put(o.common.json ? ops_json().dump() + "\n" : ops_text());
         return 0;
     }
-    if (o.common.model.empty()) throw usage_error("[cli] show {}: expected a MODEL", o.stage);
+    if (o.common.model.empty()) throw usage_error("[cli] show {}: expected MODEL, got none", o.stage);
     const ModelFile file = open_model_file(o.common.model);
     if (o.stage == "file") {
         show_file(o, file);
@@ -145,7 +146,10 @@ int show(const ShowOptions& o) {
         const int64_t context = choose_context(o.common, read_config(file));
         ImportedModel model = import_model(file, context);
         if (o.stage == "graph") {
-            put(o.common.json ? Json{{"graph", model.graph.print()}}.dump() + "\n" : model.graph.print());
+            if (o.common.json)
+                put_json({{"graph", model.graph.print()}});
+            else
+                put(model.graph.print());
             return 0;
         }
         const auto device = open_device(o.common);
@@ -162,7 +166,10 @@ int show(const ShowOptions& o) {
         options.cache_element = o.common.kv;
         options.binding = {o.rows, 1, 1, context};
         const Plan plan = make_plan(model.graph, std::span(&chip, 1), options);
-        put(o.common.json ? plan_json(plan).dump() + "\n" : plan.print());
+        if (o.common.json)
+            put_json(plan_json(plan));
+        else
+            put(plan.print());
     }
     return 0;
 }
@@ -174,16 +181,19 @@ void add_show(CLI::App& app, int& exit_code) {
     CLI::App* sub = app.add_subcommand(
         "show", "prints a stage of the river: file, tensors, graph, passes, plan; or the tables ops, support");
     sub->footer(
-        "Examples:\n  busbar show plan model.gguf --rows 1\n  busbar show tensors model.gguf\n  busbar show support");
-    sub->add_option("STAGE", o->stage, "file, tensors, graph, passes, plan, ops or support")
-        ->required()
-        ->check(CLI::IsMember({"file", "tensors", "graph", "passes", "plan", "ops", "support"}));
-    sub->add_option("MODEL", o->common.model, "a .gguf file, or a folder with config.json and *.safetensors");
-    add_common(*sub, o->common, false);
-    sub->add_option("--rows", o->rows, "rows of the bucket that is planned")
+        "Examples:\n"
+        "  busbar show plan model.gguf --rows 1\n"
+        "  busbar show tensors model.gguf\n"
+        "  busbar show support");
+    const std::vector<std::string> stages = {"file", "tensors", "graph", "passes", "plan", "ops", "support"};
+    sub->add_option("STAGE", o->stage, fmt::format("{}", fmt::join(stages, ", ")))->required()->check(one_of(stages));
+    add_model(*sub, o->common)->required(false);
+    sub->add_option("--rows", o->rows, "plan: rows of the bucket")
+        ->type_name("N")
         ->capture_default_str()
-        ->check(CLI::Range(1, 65536));
+        ->check(whole_number(1, 65536));
     sub->add_flag("--markdown", o->markdown, "support: as a Markdown table");
+    add_common(*sub, o->common);
     sub->callback([o, &exit_code] { exit_code = show(*o); });
 }
 

@@ -12,7 +12,7 @@ namespace {
 struct TokenizeOptions {
     CommonOptions common;
     std::string text, file, messages, template_file, template_args, decode;
-    bool no_special = false, has_text = false;
+    bool no_special = false, has_text = false, has_decode = false;
 };
 
 Json variables_of(const TokenizeOptions& o) {
@@ -26,13 +26,19 @@ Json variables_of(const TokenizeOptions& o) {
 
 int tokenize(const TokenizeOptions& o) {
     apply_common(o.common);
+    if (o.has_text + !o.file.empty() + !o.messages.empty() + o.has_decode > 1)
+        throw usage_error("[cli] expected one of TEXT, --file, --messages and --decode, got several");
+    if (o.messages.empty() && !(o.template_file.empty() && o.template_args.empty()))
+        throw usage_error("[cli] --chat-template-file and --template-args: expected --messages with them, got none");
     const ModelFile file = open_tokenizer_file(o.common.model);
     const std::unique_ptr<Tokenizer> tokenizer = open_tokenizer(file);
-    if (!o.decode.empty()) {
+    if (o.has_decode) {
         const std::vector<int32_t> ids = parse_ids(o.decode, "--decode", tokenizer->size());
         const std::string text = tokenizer->decode(ids, !o.no_special);
-        put(o.common.json ? Json{{"text", text}}.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n"
-                          : text + "\n");
+        if (o.common.json)
+            put_json({{"text", text}});
+        else
+            put(text + "\n");
         return 0;
     }
     Json out = Json::object();
@@ -60,7 +66,7 @@ int tokenize(const TokenizeOptions& o) {
     for (TokenId id : ids) pieces.push_back(tokenizer->piece(id));
     Json result = {{"ids", ids}, {"pieces", pieces}};
     result.update(out);
-    put(result.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n");
+    put_json(result);
     return 0;
 }
 
@@ -71,19 +77,26 @@ void add_tokenize(CLI::App& app, int& exit_code) {
     CLI::App* sub =
         app.add_subcommand("tokenize", "ids and pieces of a text; with --messages also the rendered chat template");
     sub->footer(
-        "Examples:\n  busbar tokenize model.gguf \"Hello world\"\n  busbar tokenize model.gguf --decode \"504 3575\"\n "
-        " busbar tokenize folder/ --messages chat.json --json");
-    add_common(*sub, o->common, true);
+        "Examples:\n"
+        "  busbar tokenize model.gguf \"Hello world\"\n"
+        "  busbar tokenize model.gguf --decode \"504 3575\"\n"
+        "  busbar tokenize folder/ --messages chat.json --template-args '{\"enable_thinking\": false}' --json");
+    add_model(*sub, o->common);
     CLI::Option* text = sub->add_option("TEXT", o->text, "the text; stdin if absent");
-    sub->add_option("--file", o->file, "a file that holds the text; - reads stdin");
-    sub->add_option("--messages", o->messages,
-                    "OpenAI messages as JSON: an array, or an object with messages, tools and template variables");
-    sub->add_option("--chat-template-file", o->template_file, "a Jinja template instead of the model's own");
-    sub->add_option("--template-args", o->template_args, "a JSON object of further template variables");
-    sub->add_option("--decode", o->decode, "ids, separated by spaces or commas, to turn into text");
-    sub->add_flag("--no-special", o->no_special, "add no begin or end token (with --decode: print no special tokens)");
-    sub->callback([o, text, &exit_code] {
+    sub->add_option("--file", o->file, "a file that holds the text; - reads stdin")->type_name("FILE");
+    sub->add_option("--messages", o->messages, "OpenAI messages as JSON: an array, or an object with more variables")
+        ->type_name("FILE");
+    sub->add_option("--chat-template-file", o->template_file, "a Jinja template instead of the model's own")
+        ->type_name("FILE");
+    sub->add_option("--template-args", o->template_args, "a JSON object of further template variables")
+        ->type_name("JSON");
+    CLI::Option* decode = sub->add_option("--decode", o->decode, "ids with spaces or commas between, to turn into text")
+                              ->type_name("IDS");
+    sub->add_flag("--no-special", o->no_special, "no begin or end token; with --decode: no special tokens");
+    add_common(*sub, o->common);
+    sub->callback([o, text, decode, &exit_code] {
         o->has_text = text->count() > 0;
+        o->has_decode = decode->count() > 0;
         exit_code = tokenize(*o);
     });
 }
