@@ -173,12 +173,16 @@ double Spread::sigma(const double* x, const double* w, int64_t width, int64_t st
     const double u = j_.u();
     // Among subnormals a rounding is half their fixed distance, of the product and of the sum.
     const double least = ulp_at(0, j_.rounding.accumulate);
+    // A partial sum near zero is a chance of this one order: a kernel's lanes sum in another. So no partial sum counts
+    // for less than the root of its squared terms, which is what it would be on average.
+    double terms_squared = 0;
     double s = 0, squares = 0, rounded = 0, total = 0;
     const Element activation = j_.rounding.activation;
     for (int64_t k = 0; k < width; ++k) {
         const double term = x[k] * (w ? w[k * stride] : 1);
         s += term;
-        squares += std::pow(u * std::abs(s) + least, 2);
+        terms_squared += term * term;
+        squares += std::pow(u * std::sqrt(std::max(s * s, terms_squared)) + least, 2);
         total += std::abs(term);
         if (activation == Element::f16 || activation == Element::bf16)
             rounded += std::pow(ulp_at(x[k], activation) * (w ? w[k * stride] : 1), 2);

@@ -50,8 +50,8 @@ template <int n>
 std::vector<Bound> within_ulps(const Judged& j);
 std::vector<Bound> transcendental(const Judged&);
 
-/// Of sum_k x[k] w[k]: sigma from the partial sums in sequence; where all terms are equal and round alike, the bound K
-/// u S.
+/// Of sum_k x[k] w[k]: sigma from the partial sums in sequence, none counted below its expectation; where all terms are
+/// equal and round alike, the bound K u S.
 class Spread {
   public:
     explicit Spread(const Judged& j) : j_(j) {}

@@ -109,7 +109,8 @@ TEST(Harness, ulp_is_the_distance_to_the_next_number) {
     EXPECT_EQ(unit_roundoff(Element::f32), 0x1p-24);
 }
 
-// The spread predicts what f32 sums in sequence really do (agreement.md: RMS 0.73 to 1.01).
+// The spread predicts what f32 sums in sequence really do (agreement.md: RMS 0.73 to 1.01
+// from the partial sums alone; the floor under them takes about a fifth off).
 TEST(Harness, spread_predicts_a_sequential_f32_sum) {
     Random random("spread");
     const int64_t width = 576, outputs = 400;
@@ -128,8 +129,8 @@ TEST(Harness, spread_predicts_a_sequential_f32_sum) {
         squares += std::pow((sum - exact_sum) / Spread(j).sigma(x.data.data(), w.data.data() + n * width, width), 2);
     }
     const double rms = std::sqrt(squares / outputs);
-    EXPECT_GT(rms, 0.6) << "seed " << seed();
-    EXPECT_LT(rms, 1.2) << "seed " << seed();
+    EXPECT_GT(rms, 0.5) << "seed " << seed();
+    EXPECT_LT(rms, 1.1) << "seed " << seed();
 }
 
 TEST(Registry, knows_its_chips_and_names_them_in_errors) {
