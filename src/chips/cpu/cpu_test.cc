@@ -1,7 +1,10 @@
 #include "chips/cpu/cpu.h"
 
 #include <algorithm>
+#include <cstdio>
+#include <filesystem>
 #include <set>
+#include <sstream>
 
 #include "base/error.h"
 #include "chips/cpu/probe.h"
@@ -43,6 +46,34 @@ TEST(Cpu, ChoosesAnInstructionSet) {
     }
     EXPECT_EQ(make_cpu(3)->profile().threads, 3);
     EXPECT_NE(make_cpu(3)->profile().detail.find("3 threads"), std::string::npos);
+}
+
+// A function that two object files may share (inline, template) is kept once by the linker: were that the copy for a
+// wide machine, a narrow one would die on its first wide instruction. So kernel objects define no shared symbol outside
+// their own namespace.
+TEST(Cpu, KernelsOfAnInstructionSetShareNothing) {
+    const std::filesystem::path objects = BUSBAR_BINARY_DIR "/src/chips/cpu/CMakeFiles";
+    int files = 0;
+    for (const auto& entry : std::filesystem::recursive_directory_iterator(objects)) {
+        const std::string path = entry.path().string();
+        const size_t at = path.find("busbar_cpu_");
+        if (!path.ends_with(".o") || at == std::string::npos) continue;
+        const std::string isa = path.substr(at + 11, path.find('.', at) - at - 11);
+        FILE* nm = popen(("nm -C '" + path + "' 2>&1").c_str(), "r");
+        ASSERT_NE(nm, nullptr);
+        std::string text;
+        for (int c; (c = fgetc(nm)) != EOF;) text += static_cast<char>(c);
+        if (pclose(nm) != 0) GTEST_SKIP() << "nm does not run here: " << text.substr(0, 100);
+        std::istringstream lines(text);
+        for (std::string line; std::getline(lines, line);) {
+            const bool shared = line.find(" W ") != std::string::npos || line.find(" V ") != std::string::npos ||
+                                line.find(" u ") != std::string::npos;
+            EXPECT_FALSE(shared && line.find("busbar::cpu::" + isa + "::") == std::string::npos)
+                << path << ": " << line;
+        }
+        ++files;
+    }
+    EXPECT_GE(files, 6) << objects;
 }
 
 TEST(Cpu, BuffersAreZeroedAlignedAndRefusedWithTheNumbers) {
