@@ -157,11 +157,7 @@ class JsonReader {
                       end = parts_.vocabulary->find(special("eos_token"));
         parts_.begin_id = begin;
         if (end >= 0) parts_.end_ids.push_back(end);
-        // The post-processor decides on begin and end tokens; where there is none, these flags do.
-        if (!parts_.post_processor.decides) {
-            if (config.get_bool("add_bos_token", false) && begin >= 0) parts_.post_processor.before.push_back(begin);
-            if (config.get_bool("add_eos_token", false) && end >= 0) parts_.post_processor.after.push_back(end);
-        }
+        // add_bos_token and add_eos_token are not read: the post-processor alone decides, as in transformers 5.
         parts_.chat_template = read_template(config);
     }
 

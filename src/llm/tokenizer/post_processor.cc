@@ -46,7 +46,6 @@ class Reader {
 
     // Later processors of a sequence wrap what earlier ones made.
     void wrap(std::vector<TokenId> before, const std::vector<TokenId>& after, const JsonObject& o) {
-        out_.decides = true;
         out_.before.insert(out_.before.begin(), before.begin(), before.end());
         out_.after.insert(out_.after.end(), after.begin(), after.end());
         if (out_.before.size() + out_.after.size() > most_ids) o.wrong("", "at most 1,000 added ids", o.json());

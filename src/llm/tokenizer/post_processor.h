@@ -9,7 +9,6 @@ namespace busbar {
 /// What a model wants before and after a text.
 struct PostProcessor {
     std::vector<TokenId> before, after;
-    bool decides = false;  ///< the file holds a rule for begin and end tokens, even if it adds none
 
     /// From a tokenizer.json "post_processor". `vocabulary` checks the ids.
     static PostProcessor from_json(const Json& json, const Vocabulary& vocabulary, const std::string& address);
