@@ -92,7 +92,8 @@ Value last(Runtime& rt, const Value& value, Arguments& arguments) {
     if (length == 0) return rt.undefined("no last item, sequence was empty");
     if (value.is(Kind::dict)) return value.as<Dict>().entries.back().first;
     if (value.is(Kind::view)) return value.as<List>().items.back();
-    return item(rt, value, Value::integer(-1));
+    const Value tail = item(rt, value, Value::integer(-1));
+    return tail.is_markup() ? rt.text(tail.text()) : tail;
 }
 
 Value list(Runtime& rt, const Value& value, Arguments& arguments) {

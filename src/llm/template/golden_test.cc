@@ -1,6 +1,7 @@
 // Snippets of every feature against what Jinja2 made of them (tests/goldens/make_jinja.py).
 #include <gtest/gtest.h>
 
+#include <cstdlib>
 #include <fstream>
 
 #include "base/error.h"
@@ -9,10 +10,11 @@
 namespace busbar {
 namespace {
 
-TEST(Golden, SnippetsAsJinja2) {
-    std::ifstream file(BUSBAR_SOURCE_DIR "/tests/goldens/jinja.json");
+void compare_with(const std::string& path) {
+    std::ifstream file(path);
     const auto golden = nlohmann::ordered_json::parse(file);
     ASSERT_GT(golden["cases"].size(), 600u);
+    std::printf("%zu snippets of %s\n", golden["cases"].size(), golden["made_by"].get<std::string>().c_str());
     for (const auto& item : golden["cases"]) {
         const std::string source = item[0];
         std::string text, error;
@@ -31,6 +33,16 @@ TEST(Golden, SnippetsAsJinja2) {
             EXPECT_EQ(text, item[1].get<std::string>()) << source;
         }
     }
+}
+
+TEST(Golden, SnippetsAsJinja2) {
+    compare_with(BUSBAR_SOURCE_DIR "/tests/goldens/jinja.json");
+}
+
+TEST(Golden, RandomExpressionsAsJinja2) {
+    const char* path = std::getenv("BUSBAR_JINJA");
+    if (!path) GTEST_SKIP() << "BUSBAR_JINJA does not name a file made by tests/goldens/random_jinja.py";
+    compare_with(path);
 }
 
 }  // namespace

@@ -156,7 +156,7 @@ bool Cursor::next(Value& item) {
             if (position_ >= text.size()) return false;
             const size_t begin = position_;
             utf8_next(text.view(), position_);
-            item = rt_.text(text.slice(begin, position_), iterable_.string().markup);
+            item = rt_.text(text.slice(begin, position_));  // plain, also of a Markup
             return true;
         }
         case Kind::iterator:
