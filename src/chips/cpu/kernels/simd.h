@@ -217,15 +217,15 @@ BUSBAR_INLINE Bytes32 arranged(Bytes32 v) {
 }
 /// The nibbles of 16 bytes, low ones first: the 32 codes of a 32-wide block, in the order for `widen`.
 BUSBAR_INLINE Bytes32 arranged_nibbles(const uint8_t* p) {
-    const Bytes16 packed = read<Bytes16>(p);
-    const Bytes32 twice = join(packed, packed);
 #if defined(BUSBAR_AVX2)
+    const __m256i twice = _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i*)p));
     const Bytes32 order = {0, 1, 2, 3, 8,  9,  10, 11, 0, 1, 2, 3, 8,  9,  10, 11,
                            4, 5, 6, 7, 12, 13, 14, 15, 4, 5, 6, 7, 12, 13, 14, 15};
-    const Dwords8 v = (Dwords8)_mm256_shuffle_epi8((__m256i)twice, (__m256i)order);
+    const Dwords8 v = (Dwords8)_mm256_shuffle_epi8(twice, (__m256i)order);
     return (Bytes32)(v >> Dwords8{0, 0, 4, 4, 0, 0, 4, 4}) & 15;
 #else
-    return (Bytes32)((Dwords8)twice >> Dwords8{0, 0, 0, 0, 4, 4, 4, 4}) & 15;
+    const Bytes16 packed = read<Bytes16>(p);
+    return (Bytes32)((Dwords8)join(packed, packed) >> Dwords8{0, 0, 0, 0, 4, 4, 4, 4}) & 15;
 #endif
 }
 /// Bit k of the word at p in byte k, as 0 or `value`; in the order for `widen`.
