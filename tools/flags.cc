@@ -89,25 +89,32 @@ std::string HelpFormatter::make_option_desc(const CLI::Option* option) const {
     return option->get_description() + (standard.empty() ? "" : " [" + standard + "]");
 }
 
+std::string HelpFormatter::make_help(const CLI::App* app, std::string name, CLI::AppFormatMode mode) const {
+    std::string text = CLI::Formatter::make_help(app, std::move(name), mode);
+    for (size_t at; (at = text.find("\n\n\n")) != std::string::npos;) text.erase(at, 1);
+    return text;
+}
+
 std::string usage_message(const CLI::App& app, const CLI::ParseError& error) {
     const auto chosen = app.get_subcommands();
     const std::string command = chosen.empty() ? "busbar" : "busbar " + chosen.front()->get_name();
     std::string commands;
     for (const CLI::App* sub : app.get_subcommands({})) commands += (commands.empty() ? "" : ", ") + sub->get_name();
-    const std::string text = error.what(), kind = error.get_name();
-    const auto first_word = [&] { return text.substr(0, text.find_first_of(": ")); };
-    const auto last_part = [&] { return text.substr(std::min(text.size(), text.rfind(": ") + 2)); };
+    const std::string text = error.what(), name = text.substr(0, text.find_first_of(": "));
+    const std::vector<std::string> extra = app.remaining(true);
     std::string what = text;
-    if (kind == "ExtrasError")
-        what = chosen.empty() ? fmt::format("expected a command ({}), got {}", commands, quote(last_part()))
-                              : fmt::format("{} has no option or argument {}", command, quote(last_part()));
-    else if (kind == "RequiredError")
-        what = chosen.empty() ? fmt::format("expected a command ({}), got none", commands)
-                              : fmt::format("{}: expected {}, got none", command, first_word());
-    else if (kind == "ArgumentMismatch" && text.find(':') != std::string::npos)
-        what = fmt::format("{}: expected a value, got none", first_word());
-    else if (kind == "ArgumentMismatch")
-        what = text + "; give it once";
+    if (chosen.empty())
+        what = fmt::format("expected a command ({}), got {}", commands,
+                           extra.empty() ? std::string("none") : quote(extra.front()));
+    else if (dynamic_cast<const CLI::ExtrasError*>(&error) && !extra.empty())
+        what = fmt::format("{} has no option or argument {}", command, quote(extra.back()));
+    else if (dynamic_cast<const CLI::RequiredError*>(&error))
+        what = fmt::format("{}: expected {}, got none", command, name);
+    else if (dynamic_cast<const CLI::ConversionError*>(&error))
+        what = text.substr(text.find(": ") + 2) + ": a flag, without a value";
+    else if (dynamic_cast<const CLI::ArgumentMismatch*>(&error))
+        what = fmt::format("{}: expected one value, got {}", name,
+                           text.find("missing") != std::string::npos ? "none" : "several");
     return fmt::format("[cli] {}\n        `{} --help` shows what there is.", what, command);
 }
 

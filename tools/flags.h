@@ -18,9 +18,10 @@ CLI::Validator list_of(std::vector<std::string> words);
 /// Help that fits a terminal: name and kind of value, what it does, its default.
 class HelpFormatter : public CLI::Formatter {
   public:
-    HelpFormatter() { column_width(28); }
+    HelpFormatter() { column_width(30); }
     std::string make_option_opts(const CLI::Option* option) const override;
     std::string make_option_desc(const CLI::Option* option) const override;
+    std::string make_help(const CLI::App* app, std::string name, CLI::AppFormatMode mode) const override;
 };
 
 /// What the command-line library found wrong, in our words: what was expected, what was got.
