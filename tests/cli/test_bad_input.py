@@ -71,7 +71,7 @@ class Models(Case):
             with self.subTest(field):
                 def change(config, _, field=field, value=value):
                     config[field] = value
-                self.hub(change, ["config.json", field if field != "rope_scaling" else "ntk"])
+                self.hub(change, [field if field != "rope_scaling" else "'ntk'"])
         def unknown(meta, _):
             meta["llama.rope.scaling.type"] = ("string", "ntk")
         self.gguf(unknown, ["llama.rope.scaling.type", "'ntk'"])
