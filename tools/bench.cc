@@ -56,7 +56,7 @@ void run_once(LoadedModel& model, const BenchOptions& o, double& prefill_s, doub
     }
     prefill_s = first - begin;
     decode_s = seconds_since_start() - first;
-    if (interrupted()) throw Error(ErrorCode::interrupted, "bench", "[bench] interrupted");
+    stop_if_interrupted();
 }
 
 double decode_bytes(const LoadedModel& model, const BenchOptions& o) {
@@ -136,7 +136,7 @@ int bench(const BenchOptions& o) {
             "\n");
         return 0;
     }
-    put(fmt::format("{}, {} threads, {} runs; medians (least .. most)\n", chip_words, chip.threads, o.repeat));
+    put(fmt::format("{}, {} runs; medians (least .. most)\n", chip_words, o.repeat));
     put(fmt::format(
         "prompt    {:>6} tokens  {:>9.1f} tok/s ({:.1f} .. {:.1f})   {:.1f} GFLOP/s, {:.0f} % of the f32 roof {:.1f}\n",
         o.batch * (o.prompt + o.depth), prefill.median(), std::ranges::min(prefill.values),

@@ -9,8 +9,9 @@ namespace busbar {
 namespace {
 
 std::string figure(const Figure& f, double unit, std::string_view name) {
-    return f.value > 0 ? fmt::format("{:.1f} {} ({})", f.value / unit, name, name_of(f.origin))
-                       : std::string("unknown");
+    return f.value > 0 && f.origin != Figure::Origin::unknown
+               ? fmt::format("{:.1f} {} ({})", f.value / unit, name, name_of(f.origin))
+               : std::string("not known");
 }
 
 int chips(const CommonOptions& o) {
@@ -33,10 +34,11 @@ int chips(const CommonOptions& o) {
                         {"gflop_s", p.flops_per_s.value / 1e9}});
             if (!o.json)
                 put(fmt::format(
-                    "{:<10} {}\n           {}, {}\n           memory {}, reads {}, f32 {}\n           {} kernel "
-                    "rows{}\n",
-                    spec.word, p.detail, p.maker, p.driver, figure(p.memory_bytes, 1e9, "GB"),
-                    figure(p.read_bytes_per_s, 1e9, "GB/s"), figure(p.flops_per_s, 1e9, "GFLOP/s"), p.rows.size(),
+                    "{:<10} {}\n           {}{}{}\n           memory {}, reads {}, f32 {}\n           {} "
+                    "kernel rows{}\n",
+                    spec.word, p.detail, p.maker, p.driver.empty() ? "" : ", ", p.driver,
+                    figure(p.memory_bytes, 1e9, "GB"), figure(p.read_bytes_per_s, 1e9, "GB/s"),
+                    figure(p.flops_per_s, 1e9, "GFLOP/s"), p.rows.size(),
                     spec.isas().size() > 1 ? fmt::format("; --isa {}", fmt::join(spec.isas(), " | ")) : ""));
         } catch (const Error& e) {
             row.update({{"usable", false}, {"why", e.what()}});

@@ -14,6 +14,7 @@
 
 #include "base/error.h"
 #include "flags.h"
+#include "warm.h"
 
 namespace busbar {
 
@@ -165,6 +166,7 @@ OpenModel open_model(const CommonOptions& o, const std::function<void(LoadOption
         const Span span("import");
         imported = import_model(m.file, load.context);
     }
+    read_ahead(imported.files, m.device->profile().memory_bytes.value);
     stop_if_interrupted();
     ReadyModel ready = load_model(std::move(imported), *m.device, load);
     m.end_ids = std::move(ready.end_ids);

@@ -160,7 +160,7 @@ std::string speed_line(const Answer& a, size_t prompt_tokens, const LoadedModel&
     return fmt::format("prompt {} tokens, {} tok/s; answer {} tokens, {} tok/s; memory {} MB planned, {} MB peak",
                        prompt_tokens, rate(static_cast<double>(prompt_tokens), a.prefill_seconds), a.tokens.size(),
                        rate(static_cast<double>(a.tokens.size()) - 1, a.decode_seconds),
-                       model.memory().total() / 1000000, peak_resident_bytes() / 1000000);
+                       (model.memory().total() + 500000) / 1000000, (peak_resident_bytes() + 500000) / 1000000);
 }
 
 void print_logprobs(const Answer& a, const Tokenizer& tokenizer) {

@@ -96,8 +96,8 @@ void show_passes(const CommonOptions& common, const std::vector<PassReport>& rep
                         {"nodes_after", r.nodes_after},
                         {"seconds", r.seconds}});
         if (!common.json)
-            put(fmt::format("{:<22} {:>4} changes  {:>5} -> {:>5} nodes  {:>7.2f} ms  {}{}\n", r.name, r.changes,
-                            r.nodes_before, r.nodes_after, 1e3 * r.seconds, r.skipped ? "(skipped) " : "", r.why));
+            put(fmt::format("{:<22} {:>4} changes  {:>5} -> {:>5} nodes  {:>7.2f} ms{}\n    {}\n", r.name, r.changes,
+                            r.nodes_before, r.nodes_after, 1e3 * r.seconds, r.skipped ? "  (skipped)" : "", r.why));
     }
     if (common.json) put_json(rows);
 }

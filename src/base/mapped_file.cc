@@ -78,6 +78,9 @@ std::shared_ptr<MappedFile> MappedFile::open(const std::string& path) {
         if (data == MAP_FAILED) {
             const int error = errno;
             close(fd);
+            if (error == ENOMEM)
+                throw does_not_fit("[memory] {}: the system gives no {} bytes of address space to map it (ulimit -v?)",
+                                   path, with_commas(file->size_));
             throw bad_input(path, "[file] cannot map {} bytes: {}", with_commas(file->size_), std::strerror(error));
         }
         file->data_ = static_cast<const std::byte*>(data);

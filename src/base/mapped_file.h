@@ -11,7 +11,8 @@ namespace busbar {
 /// and the next check_intact() throws Error{bad_input} with the file's name. Callers check at the end of a load and of every step.
 class MappedFile {
   public:
-    /// Throws Error{bad_input} if the path cannot be opened, is not a regular file or cannot be mapped.
+    /// Throws Error{bad_input} if the path cannot be opened, is not a regular file or cannot be mapped;
+    /// Error{does_not_fit} if the process has no address space left for it.
     static std::shared_ptr<MappedFile> open(const std::string& path);
     ~MappedFile();
     MappedFile(const MappedFile&) = delete;
