@@ -7,9 +7,9 @@ RESULTS/STAGE/       junit.xml of ctest, PROGRAM.json of each GoogleTest program
 Exit: 0 if nothing failed, else 1.
 """
 import csv
-import glob
 import json
 import os
+import re
 import sys
 import xml.etree.ElementTree as ElementTree
 
@@ -30,6 +30,20 @@ def cases_of_program(report):
                 yield "skipped", name, "not run"
 
 
+def cases_of_script(output):
+    """The same of a Python unittest program, from what it printed; None if that is no such program's."""
+    ran = re.findall(r"(?m)^Ran (\d+) tests? in ", output)
+    if not ran:
+        return None
+    failed = [("failed", name, "") for name in re.findall(r"(?m)^(?:FAIL|ERROR): (.*)$", output)]
+    skipped = [("skipped", name, why) for name, why in re.findall(r"(?m)^skipped: ([^:\n]*): (.*)$", output)]
+    if not skipped:  # a program that does not name them still counts them
+        counted = re.search(r"(?m)^(?:OK|FAILED) \(.*?skipped=(\d+)", output)
+        skipped = [("skipped", "unnamed", "")] * int(counted[1] if counted else 0)
+    passed = max(sum(map(int, ran)) - len(failed) - len(skipped), 0)
+    return failed + skipped + [("passed", "", "")] * passed
+
+
 def cases_of_ctest(folder):
     junit = os.path.join(folder, "junit.xml")
     if not os.path.exists(junit):
@@ -39,8 +53,8 @@ def cases_of_ctest(folder):
         try:
             with open(os.path.join(folder, name + ".json"), encoding="utf-8") as file:
                 cases = list(cases_of_program(json.load(file)))
-        except (OSError, ValueError):
-            cases = None  # not a GoogleTest program, or one that ended before it could report
+        except (OSError, ValueError):  # not a GoogleTest program, or one that ended before it could report
+            cases = cases_of_script(test.findtext("system-out") or "")
         if cases is None:
             if failed:
                 yield "failed", name, "the program failed or crashed: see the log"

@@ -57,6 +57,15 @@ class Summary(unittest.TestCase):
         self.assertEqual((code, last), (0, "3 passed, 0 failed, 1 skipped"))
         self.assertIn("unit: test_a: Suite.three: no file", text)
 
+    def test_counts_the_cases_of_a_python_program(self):
+        printed = "..F\nFAIL: test_b (x.Y.test_b)\nRan 5 tests in 0.1s\n\nFAILED (failures=1, skipped=1)\nskipped: x.Y.test_c: no model\n"
+        report = f'<testsuite><testcase name="cli" status="fail"><system-out>{printed}</system-out></testcase></testsuite>'
+        code, last, text = self.run_summary([("models", "tests", "8", "1")], {"models/junit.xml": report})
+        self.assertEqual((code, last), (1, "3 passed, 1 failed, 1 skipped"))
+        self.assertIn("models: cli: x.Y.test_c: no model", text)
+        crashed = report.replace(printed, printed.split("FAIL:", maxsplit=1)[0])
+        self.assertEqual(self.run_summary([("models", "tests", "8", "1")], {"models/junit.xml": crashed})[:2], (1, "0 passed, 1 failed, 0 skipped"))
+
     def test_a_failed_case_fails(self):
         files = {"unit/junit.xml": junit(test_a="fail"), "unit/test_a.json": gtest_report(one="passed", two="failed")}
         code, last, _ = self.run_summary([("unit", "tests", "8", "1")], files)
