@@ -6,30 +6,27 @@
 // The innermost tile holds 4 weight rows x tile_rows rows of x as vectors of lane sums along k: 12 (or 24) independent
 // multiply-adds for 7 (10) loads. Lane sums are those of the vector product: same products, same order, same tree, so
 // the same bits. Where K is cut, the vectors of sums themselves wait in memory, not their totals.
+//
+// Rows of x are copied side by side as well before they are swept: widths are mostly multiples of 1024, so rows lie 4
+// KB apart or a multiple of it, and then all of them compete for the same few lines of the first level cache.
 
 namespace busbar::cpu::BUSBAR_ISA {
 
 constexpr int tile_rows = lanes == 16 ? 6 : lanes == 8 ? 3 : 2;
-/// Weight rows unpacked together; K at most per cut, a multiple of every block; rows of x per pass.
-/// Together they keep a cut of weights and the sums in half of a 512 KB second level cache, x streaming through.
-constexpr int panel_rows = 32;
-constexpr int64_t cut = 512;
-constexpr int64_t pass_rows = 96;
 
-/// Widths up to this are not cut.
-constexpr int64_t whole = 1024;
-
-BUSBAR_INLINE int64_t vectors(int64_t k) {
-    return (k + lanes - 1) / lanes;
-}
+/// Weight rows unpacked together: half of a 512 KB second level cache. A tile's rows of x stay in the first level while
+/// the weights stream by. (Measured on Zen 3: 48 or 64 rows alike, two tiles' rows of x 3 % slower, rows of x where
+/// they lie 10 % slower at K = 3072.)
+constexpr int panel_rows = 64;
+/// K is cut where it is longer than `whole`. The sums of `pass_rows` rows of x then wait beside the weights.
+constexpr int64_t whole = 1024, cut = 512, pass_rows = 96;
+static_assert(pass_rows % tile_rows == 0 && whole % 256 == 0 && cut % 256 == 0);
 
 struct Tile {
-    const float* w;  ///< vectors x 4 x lanes
-    const float* x;  ///< first row, at the cut's beginning
-    int64_t x_stride;
-    int64_t full;      ///< whole vectors
-    int part;          ///< elements in a last, partial one
-    float* sums;       ///< tile_rows x 4 vectors; null if K is not cut
+    const float* w;  ///< [vectors][4][lanes]
+    const float* x;  ///< [vectors][rows of the tile][lanes]
+    int64_t vectors;
+    float* sums;       ///< 4 x rows vectors; unused if K is not cut
     bool first, last;  ///< cut
     float* y;
     int64_t y_stride;
@@ -40,25 +37,16 @@ template <int M>
 BUSBAR_INLINE void multiply_tile(const Tile& t) {
     Floats sum[4 * M];
     unrolled<4 * M>([&](auto i) BUSBAR_INLINE_LAMBDA { sum[i] = t.first ? Floats{} : load(t.sums + i * lanes); });
-    const float* w = t.w;
-    const float* x[M];
-    unrolled<M>([&](auto m) BUSBAR_INLINE_LAMBDA { x[m] = t.x + m * t.x_stride; });
-    for (int64_t v = 0; v < t.full; ++v, w += 4 * lanes) {
+    const float *w = t.w, *x = t.x;
+    for (int64_t v = t.vectors; v > 0; --v, w += 4 * lanes, x += M * lanes) {
         Floats row[M];
-        unrolled<M>([&](auto m) BUSBAR_INLINE_LAMBDA { row[m] = load(x[m] + v * lanes); });
+        unrolled<M>([&](auto m) BUSBAR_INLINE_LAMBDA { row[m] = load(x + m * lanes); });
         unrolled<4>([&](auto n) BUSBAR_INLINE_LAMBDA {
             const Floats weight = load(w + n * lanes);
             unrolled<M>([&](auto m)
                             BUSBAR_INLINE_LAMBDA { sum[4 * m + n] = multiply_add(weight, row[m], sum[4 * m + n]); });
         });
     }
-    if (t.part > 0)
-        unrolled<M>([&](auto m) BUSBAR_INLINE_LAMBDA {
-            const Floats row = load_part(x[m] + t.full * lanes, t.part);
-            unrolled<4>([&](auto n) BUSBAR_INLINE_LAMBDA {
-                sum[4 * m + n] = multiply_add(load(w + n * lanes), row, sum[4 * m + n]);
-            });
-        });
     if (!t.last) {
         unrolled<4 * M>([&](auto i) BUSBAR_INLINE_LAMBDA { store(t.sums + i * lanes, sum[i]); });
         return;
@@ -72,61 +60,92 @@ BUSBAR_INLINE void multiply_tile(const Tile& t) {
     });
 }
 
+/// A tile of 1 .. M rows of x.
 template <int M>
-void sweep_tile(const Tile& t, int rows) {
+void multiply_tile_of(const Tile& t, int rows) {
     if constexpr (M > 0) {
         if (rows == M) return multiply_tile<M>(t);
-        sweep_tile<M - 1>(t, rows);
+        multiply_tile_of<M - 1>(t, rows);
     }
 }
 
-/// Rows m_begin .. m_end with outputs n .. n + 4 over one cut.
-inline void sweep_rows(const Product& p, Tile t, int64_t n, int64_t m_begin, int64_t m_end, int64_t k_begin) {
+/// Copies rows of x side by side, vector by vector, the last one filled up with zeros.
+template <int M>
+void pack_rows(const float* x, int64_t x_stride, int rows, int64_t width, float* out) {
+    if constexpr (M > 0) {
+        if (rows != M) return pack_rows<M - 1>(x, x_stride, rows, width, out);
+        int64_t k = 0;
+        for (; k + lanes <= width; k += lanes)
+            unrolled<M>([&](auto m) BUSBAR_INLINE_LAMBDA {
+                store(out, load(x + m * x_stride + k));
+                out += lanes;
+            });
+        if (k < width)
+            unrolled<M>([&](auto m) BUSBAR_INLINE_LAMBDA {
+                store(out, load_part(x + m * x_stride + k, width - k));
+                out += lanes;
+            });
+    }
+}
+
+constexpr int64_t longest_cut = whole > cut ? whole : cut;
+constexpr size_t panel_floats = panel_rows * longest_cut;
+constexpr size_t block_floats = tile_rows * longest_cut;
+constexpr size_t sum_floats = (size_t)panel_rows * pass_rows * lanes;
+
+/// One cut of K and one panel of weights, as unpacked: outputs n_begin .. n_end.
+struct Panel {
+    int64_t n_begin, n_end, k_begin, k_end;
+    const float* weights;
+    float* block;  ///< for rows of x
+    float* sums;
+    int64_t vectors() const { return (k_end - k_begin + lanes - 1) / lanes; }
+};
+
+/// Sweeps rows m_begin .. m_end of x over a panel.
+inline void sweep(const Product& p, const Panel& panel, int64_t m_begin, int64_t m_end) {
+    Tile t;
+    t.x = panel.block, t.vectors = panel.vectors(), t.y_stride = p.y_stride, t.sums = panel.sums;
+    t.first = panel.k_begin == 0, t.last = panel.k_end == p.width;
     for (int64_t m = m_begin; m < m_end; m += tile_rows) {
         const int rows = m_end - m < tile_rows ? m_end - m : tile_rows;
-        t.x = p.x + m * p.x_stride + k_begin;
-        t.y = p.y + m * p.y_stride + n;
-        sweep_tile<tile_rows>(t, rows);
-        t.sums += 4 * tile_rows * lanes;
+        pack_rows<tile_rows>(p.x + m * p.x_stride + panel.k_begin, p.x_stride, rows, panel.k_end - panel.k_begin,
+                             panel.block);
+        t.w = panel.weights, t.y = p.y + m * p.y_stride + panel.n_begin;
+        for (int64_t n = panel.n_begin; n < panel.n_end; n += 4, t.y += 4) {
+            t.outputs = panel.n_end - n < 4 ? panel.n_end - n : 4;
+            multiply_tile_of<tile_rows>(t, rows);
+            t.w += 4 * lanes * t.vectors, t.sums += 4 * tile_rows * lanes;
+        }
     }
 }
 
-constexpr size_t panel_floats = panel_rows * (whole > cut ? whole : cut);
-constexpr size_t sum_floats = (size_t)panel_rows * (pass_rows + tile_rows) * lanes;
+inline void unpack_panel(const Product& p, const Format& format, const Panel& panel, float* out) {
+    for (int64_t n = panel.n_begin; n < panel.n_end; n += 4, out += 4 * lanes * panel.vectors()) {
+        const int rows = panel.n_end - n < 4 ? panel.n_end - n : 4;
+        // Rows missing in the last four: zeros, since they are multiplied and thrown away.
+        if (rows < 4) memset(out, 0, sizeof(float) * 4 * lanes * panel.vectors());
+        format.unpack_four(weight_row(p, n), p.row_bytes, rows, panel.k_begin, panel.k_end, out);
+    }
+}
 
-/// `group` weight rows (a multiple of 4, at most panel_rows) are unpacked at a time.
-inline void multiply_panels(const Product& p, int group) {
+inline void multiply_panels(const Product& p) {
     const Format& format = format_of(*p.encoding);
-    const int64_t length = p.width <= whole ? p.width : cut;
-    float* const panel = p.scratch;
-    float* const sums = panel + panel_floats;
-    const int64_t sums_per_four = 4 * lanes * ((pass_rows + tile_rows - 1) / tile_rows * tile_rows);
-    for (int64_t n_first = p.n_begin; n_first < p.n_end; n_first += group) {
-        const int64_t n_last = n_first + group < p.n_end ? n_first + group : p.n_end;
-        for (int64_t m_begin = 0; m_begin < p.rows; m_begin += pass_rows) {
-            const int64_t m_end = m_begin + pass_rows < p.rows ? m_begin + pass_rows : p.rows;
-            // A width of zero is an empty sum, not no output.
-            for (int64_t k = 0; k == 0 || k < p.width; k += length) {
-                const int64_t k_end = k + length < p.width ? k + length : p.width;
-                const int64_t panel_step = 4 * lanes * vectors(k_end - k);
-                const bool unpacked = m_begin > 0 && length >= p.width;
-                Tile t = {};
-                t.x_stride = p.x_stride, t.y_stride = p.y_stride;
-                t.full = (k_end - k) / lanes, t.part = (k_end - k) % lanes;
-                t.first = k == 0, t.last = k_end == p.width;
-                for (int64_t n = n_first, i = 0; n < n_last; n += 4, ++i) {
-                    float* const w = panel + i * panel_step;
-                    t.outputs = n_last - n < 4 ? n_last - n : 4;
-                    if (!unpacked) {
-                        // Missing rows of the last four: zeros, so that what is thrown away is at least quickly made.
-                        if (t.outputs < 4) memset(w, 0, sizeof(float) * panel_step);
-                        format.unpack_four(weight_row(p, n), p.row_bytes, t.outputs, k, k_end, w);
-                    }
-                    t.w = w, t.sums = sums + i * sums_per_four;
-                    sweep_rows(p, t, n, m_begin, m_end, k);
-                }
-                if (length == 0) break;
-            }
+    float* const weights = p.scratch;
+    const bool is_cut = p.width > whole;
+    const int64_t length = is_cut ? cut : p.width, pass = is_cut ? pass_rows : p.rows;
+    Panel panel;
+    panel.weights = weights, panel.block = weights + panel_floats, panel.sums = panel.block + block_floats;
+    for (int64_t n = p.n_begin; n < p.n_end; n += panel_rows) {
+        panel.n_begin = n, panel.n_end = n + panel_rows < p.n_end ? n + panel_rows : p.n_end;
+        for (int64_t m = 0; m < p.rows; m += pass) {
+            panel.k_begin = 0;
+            do {  // once at least: the sum over no inputs is 0
+                panel.k_end = panel.k_begin + length < p.width ? panel.k_begin + length : p.width;
+                unpack_panel(p, format, panel, weights);
+                sweep(p, panel, m, m + pass < p.rows ? m + pass : p.rows);
+                panel.k_begin = panel.k_end;
+            } while (panel.k_begin < p.width);
         }
     }
 }

@@ -9,11 +9,11 @@ static void vector(const Product& p) {
     if (p.rows == 1)
         format_of(*p.encoding).vector_product(p);
     else
-        multiply_panels(p, 4);
+        multiply_panels(p);
 }
 
 static void panel(const Product& p) {
-    multiply_panels(p, panel_rows);
+    multiply_panels(p);
 }
 
 static void decode_row(const Encoding& encoding, const std::byte* row, int64_t width, float* out) {
@@ -21,7 +21,7 @@ static void decode_row(const Encoding& encoding, const std::byte* row, int64_t w
 }
 
 static size_t scratch_floats(int64_t) {
-    return panel_floats + sum_floats;
+    return panel_floats + block_floats + sum_floats;
 }
 
 extern const ProductKernels product_kernels;
