@@ -66,6 +66,7 @@ TEST(Cpu, KernelsOfAnInstructionSetShareNothing) {
         if (pclose(nm) != 0) GTEST_SKIP() << "nm does not run here: " << text.substr(0, 100);
         std::istringstream lines(text);
         for (std::string line; std::getline(lines, line);) {
+            if (line.find(" DW.ref.") != std::string::npos) continue;  // the sanitizers' pointers, no code
             const bool shared = line.find(" W ") != std::string::npos || line.find(" V ") != std::string::npos ||
                                 line.find(" u ") != std::string::npos;
             EXPECT_FALSE(shared && line.find("busbar::cpu::" + isa + "::") == std::string::npos)
