@@ -81,8 +81,11 @@ double median(std::vector<double> v) {
     return v[v.size() / 2];
 }
 
+/// Floats at the start of a cache line, as in the chip's buffers.
 struct Aligned {
-    explicit Aligned(size_t floats) : p(static_cast<float*>(std::aligned_alloc(64, (floats * 4 + 63) / 64 * 64))) {}
+    explicit Aligned(size_t floats) : p(static_cast<float*>(std::aligned_alloc(64, (floats * 4 + 63) / 64 * 64))) {
+        std::fill_n(p, floats, 0.5f);
+    }
     ~Aligned() { std::free(p); }
     float* p;
 };
@@ -124,30 +127,30 @@ struct Bench {
     double vector_rate(const Encoding& e, int64_t n, int64_t k, int64_t rows) {
         if (hot) n = 64;
         const size_t bytes = n * e.row_bytes(k), matrices = memory.size() / bytes;
-        std::vector<float> x(rows * k, 0.5f), y(rows * n);
+        const Aligned x(rows * k), y(rows * n);
         const double s = timed([&](int t) {
             Aligned scratch(kernels.product->scratch_floats(k));
             for (size_t i = 0; i < matrices; ++i)
-                product(e, memory.data() + (hot ? 0 : i * bytes), n, k, rows, x, y, t, scratch.p, false);
+                product(e, memory.data() + (hot ? 0 : i * bytes), n, k, rows, x.p, y.p, t, scratch.p, false);
         });
         return matrices * bytes / s / 1e9;
     }
     /// GFLOP/s at one matrix; threads take panels in turn as the chip does.
     double panel_rate(const Encoding& e, int64_t n, int64_t k, int64_t rows) {
-        std::vector<float> x(rows * k, 0.5f), y(rows * n);
+        const Aligned x(rows * k), y(rows * n);
         const int repeats = std::max<int64_t>(1, 3'000'000'000 / (rows * n * k));
         const double s = timed([&](int t) {
             Aligned scratch(kernels.product->scratch_floats(k));
-            for (int i = 0; i < repeats; ++i) product(e, memory.data(), n, k, rows, x, y, t, scratch.p, true);
+            for (int i = 0; i < repeats; ++i) product(e, memory.data(), n, k, rows, x.p, y.p, t, scratch.p, true);
         });
         return 2.0 * rows * n * k * repeats / s / 1e9;
     }
-    void product(const Encoding& e, const std::byte* w, int64_t n, int64_t k, int64_t rows, const std::vector<float>& x,
-                 std::vector<float>& y, int thread, float* scratch, bool panel) {
+    void product(const Encoding& e, const std::byte* w, int64_t n, int64_t k, int64_t rows, const float* x, float* y,
+                 int thread, float* scratch, bool panel) {
         Product p;
         p.encoding = &e, p.weight = w, p.row_bytes = e.row_bytes(k), p.width = k;
         p.n_begin = n / threads * thread, p.n_end = thread == threads - 1 ? n : n / threads * (thread + 1);
-        p.x = x.data(), p.x_stride = k, p.rows = rows, p.y = y.data(), p.y_stride = n, p.scratch = scratch;
+        p.x = x, p.x_stride = k, p.rows = rows, p.y = y, p.y_stride = n, p.scratch = scratch;
         (panel ? kernels.product->panel : kernels.product->vector)(p);
     }
 };
