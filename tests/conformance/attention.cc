@@ -141,7 +141,7 @@ std::vector<Bound> bound(const Judged& j) {
 }
 
 std::vector<Mutation> mutations() {
-    return {{"input q: one head off", [](Case& c) {
+    return {{"input q: one head off", [](Case& c, int) {
                  Array& q = c.in("q").data;
                  if (q.extents[1] < 2) return false;
                  for (int64_t at = 0; at < q.count(); at += q.extents[1] * q.extents[2])

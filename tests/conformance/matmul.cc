@@ -116,7 +116,7 @@ std::vector<Case> multi_cases(Random& random) {
 }
 
 std::vector<Mutation> multi_mutations() {
-    return {{"input w: two weights swapped", [](Case& c) {
+    return {{"input w: two weights swapped", [](Case& c, int) {
                  if (c.inputs.size() < 3 || c.inputs[1].type != c.inputs[2].type || c.inputs[1].is != Input::Is::weight)
                      return false;
                  std::swap(c.inputs[1], c.inputs[2]);

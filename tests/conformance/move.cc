@@ -53,7 +53,7 @@ std::vector<Case> slice(Random& random) {
 // Begin, end and step move together so that the extents stay.
 std::vector<Mutation> slice_mutations() {
     const auto moved = [](int64_t by) {
-        return [by](Case& c) {
+        return [by](Case& c, int) {
             c.attributes.set("begin", c.attributes.integer("begin") + by);
             c.attributes.set("end", c.attributes.integer("end") + by);
             return c.attributes.integer("begin") >= 0 && c.attributes.integer("end") <= c.inputs[0].type.shape.last().n;

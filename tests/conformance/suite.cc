@@ -98,10 +98,15 @@ int64_t in_use(const Case& c, const Input& i) {
     return rows ? i.data.count() / i.data.extents[0] * c.record.header().rows : i.data.count();
 }
 
-bool one_number(Case& c, Input& i, double factor) {
+/// Where in n numbers an attempt starts: in the middle first.
+int64_t place_of(int64_t n, int attempt) {
+    return (n / 2 + n * attempt / Mutation::attempts) % n;
+}
+
+bool one_number(Case& c, Input& i, double factor, int attempt) {
     const int64_t n = in_use(c, i);
     for (int64_t k = 0; k < n; ++k) {
-        double& x = i.data.data[(n / 2 + k) % n];
+        double& x = i.data.data[(place_of(n, attempt) + k) % n];
         if (!std::isfinite(x) || std::abs(x) < 1e-6) continue;
         x = static_cast<float>(x * factor);
         return true;
@@ -124,7 +129,7 @@ bool shift_columns(Case& c, Input& i) {  // an element past the row's start
     return true;
 }
 
-bool of_weight(Input& i, int variant) {
+bool of_weight(Input& i, int variant, int attempt) {
     const StoredTensor& t = *i.weight;
     const size_t row = t.encoding->row_bytes(t.width()), block = t.encoding->block_bytes;
     std::vector<std::byte> bytes(t.bytes.begin(), t.bytes.end());
@@ -135,7 +140,7 @@ bool of_weight(Input& i, int variant) {
         if (bytes.size() < 2 * block || t.encoding->scale == Scale::none) return false;
         for (int b : scale_bytes(*t.encoding)) bytes[b] = bytes[block + b];
     } else {
-        bytes[bytes.size() / 2 / block * block + block / 2] ^= std::byte{0x10};
+        bytes[place_of(static_cast<int64_t>(bytes.size()), attempt) / block * block + block / 2] ^= std::byte{0x10};
     }
     i.weight = with_bytes(t, std::move(bytes));
     i.data = decoded(*i.weight);
@@ -202,11 +207,11 @@ bool of_state(Case& c, Input& i, int variant) {
     return false;
 }
 
-bool of_input(Case& c, size_t index, int variant) {
+bool of_input(Case& c, size_t index, int variant, int attempt) {
     Input& i = c.inputs[index];
     switch (i.is) {
         case Input::Is::weight:
-            return of_weight(i, variant);
+            return of_weight(i, variant, attempt);
         case Input::Is::step:
             return of_step(c, i, variant);
         case Input::Is::state:
@@ -216,11 +221,11 @@ bool of_input(Case& c, size_t index, int variant) {
     }
     if (i.type.kind == Kind::index) {
         if (variant > 0 || i.data.count() == 0) return false;
-        double& x = i.data.data[in_use(c, i) / 2];
-        x = x == 0 ? 1 : x - 1;
+        double& x = i.data.data[place_of(in_use(c, i), attempt)];
+        x = x == 0 ? 1 : 0;  // another entry, and for a mask the other answer
         return true;
     }
-    if (variant == 0) return one_number(c, i, 1.001);
+    if (variant == 0) return one_number(c, i, 1.001, attempt);
     if (variant == 1) return shift_rows(c, i);
     if (variant == 2) return shift_columns(c, i);
     return false;
@@ -238,13 +243,15 @@ std::vector<Mutation> mutations_of(const Suite& suite) {
     for (const AttributeSpec& spec : suite.op->attributes)
         for (int variant = 0; variant < 2; ++variant)
             all.push_back({fmt::format("attribute {} #{}", spec.name, variant),
-                           [&spec, variant](Case& c) { return of_attribute(c, spec, variant); }});
+                           [&spec, variant](Case& c, int) { return of_attribute(c, spec, variant); }});
     using Is = Input::Is;
     for (size_t i = 0; i < suite.op->inputs.size(); ++i) {
         const auto add = [&](Is is, auto& words) {
             for (int variant = 0; variant < static_cast<int>(std::size(words)); ++variant)
                 all.push_back({fmt::format("input {}: {}", suite.op->inputs[i].name, words[variant]),
-                               [i, is, variant](Case& c) { return c.inputs[i].is == is && of_input(c, i, variant); }});
+                               [i, is, variant](Case& c, int attempt) {
+                                   return c.inputs[i].is == is && of_input(c, i, variant, attempt);
+                               }});
         };
         add(Is::values, words_of_values);
         add(Is::weight, words_of_weights);

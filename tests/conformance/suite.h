@@ -5,10 +5,12 @@
 
 namespace busbar::conform {
 
-/// A small change that must not pass. `apply` returns false where it does not fit the case.
+/// A small change that must not pass. `apply` returns false where it does not fit the case. Where it changes one
+/// number, attempts 0 .. 7 change others: not every number of every case is read, or large enough to matter.
 struct Mutation {
+    static constexpr int attempts = 8;
     std::string name;  ///< "attribute epsilon ...", "input x ...": what it touches stands first
-    std::function<bool(Case&)> apply;
+    std::function<bool(Case&, int attempt)> apply;
 };
 
 /// The conformance of one op.
