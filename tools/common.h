@@ -15,7 +15,7 @@
 
 namespace busbar {
 
-/// The flags that every subcommand has (shared contract: docs/cli.md).
+/// The flags that every subcommand has (a contract: scripts rely on them).
 struct CommonOptions {
     std::string model;
     std::string chip = "auto";
