@@ -95,7 +95,7 @@ void add_common(CLI::App& app, CommonOptions& o) {
         ->capture_default_str()
         ->check(one_of({"free", "invariant"}));
     add(app.add_option("--split", o.split, "layers by hand: \"CHIP:0-14,CHIP:15-29\""), "PARTS");
-    add(app.add_option("--gate", o.gate, "check the chip on this model before it answers: auto, full, off"), "WORD")
+    add(app.add_option("--gate", o.gate, "auto, full or off; this build has no gate yet"), "WORD")
         ->capture_default_str()
         ->check(one_of({"auto", "full", "off"}));
     add(app.add_option("--kv", o.kv, "cache element: f32, f16, bf16; else the chip's most exact one"), "TYPE")
