@@ -32,6 +32,8 @@ endfunction()
 
 # Rooms whose tests start threads: what ThreadSanitizer has to see. (A step of a model runs on threads of the cpu room.)
 set(BUSBAR_THREADED_ROOMS base cpu tokenizer)
+# Rooms that use GCC's vectors: the clang build of the fuzz targets and sanitizers leaves their tests to GCC's.
+set(BUSBAR_GCC_ROOMS cpu)
 
 # Called from tests/: one program per room that has tests. `room_tests` builds all of them, `thread_tests` the threaded ones.
 function(busbar_room_tests)
@@ -39,6 +41,9 @@ function(busbar_room_tests)
   add_custom_target(thread_tests)
   get_property(rooms GLOBAL PROPERTY busbar_rooms_with_tests)
   foreach(name ${rooms})
+    if(name IN_LIST BUSBAR_GCC_ROOMS AND NOT CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+      continue()
+    endif()
     get_property(sources GLOBAL PROPERTY busbar_tests_${name})
     set(labels unit)
     add_dependencies(room_tests test_${name})
@@ -55,6 +60,7 @@ function(busbar_test name)
   cmake_parse_arguments(TEST "" "" "SOURCES;LINK;LABELS" ${ARGN})
   add_executable(${name} ${TEST_SOURCES})
   target_link_libraries(${name} PRIVATE ${TEST_LINK} GTest::gtest GTest::gmock GTest::gtest_main)
+  target_compile_options(${name} PRIVATE -O1)  # a third less time to compile; what is tested is compiled as ever
   target_compile_definitions(${name} PRIVATE BUSBAR_SOURCE_DIR="${CMAKE_SOURCE_DIR}" BUSBAR_BINARY_DIR="${CMAKE_BINARY_DIR}")
   add_test(NAME ${name} COMMAND ${name})
   if(TEST_LABELS)

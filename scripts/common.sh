@@ -121,12 +121,12 @@ configure() {
     rm -f "$log"
 }
 
-# build FOLDER TARGET...: with a forecast. The compiler's words are shown where something fails.
+# build FOLDER TARGET...: with a forecast. The compiler's words are shown where something fails, and the rest is still built.
 build() {
     local folder=$1
     shift
     ccache_folder
-    NINJA_STATUS='[%f/%t] ' python scripts/progress.py ninja -C "$folder" "$@"
+    NINJA_STATUS='[%f/%t] ' python scripts/progress.py ninja -k 0 -C "$folder" "$@"
 }
 
 # ccache wants a home that it can write to. With paths taken relative to the tree, one clone's objects serve the next clone.

@@ -110,14 +110,14 @@ def main(results):
             print(f"\n{outcome}:")
         for _, stage, case, why in listed:
             print(f"  {stage}: {case}{': ' + why if why else ''}")
-    print(f"\n{'stage':<14}{'seconds':>8}{'passed':>8}{'failed':>8}{'skipped':>8}")
+    print(f"\n{'stage':<16}{'seconds':>8}{'passed':>8}{'failed':>8}{'skipped':>8}")
     for name, kind, status, seconds, counts in rows:
         if kind == "setup" and not any(counts.values()):
-            print(f"{name:<14}{seconds:>8}{'  ' + status if status != '0' else ''}")
+            print(f"{name:<16}{seconds:>8}{'  ' + status if status != '0' else ''}")
         else:
             numbers = "".join(f"{counts[word]:>8}" for word in ("passed", "failed", "skipped"))
-            print(f"{name:<14}{seconds:>8}{numbers}{'  ' + status if status.startswith('not') else ''}")
-    print(f"{'in all':<14}{sum(int(row[3]) for row in rows):>8}\n")
+            print(f"{name:<16}{seconds:>8}{numbers}{'  ' + status if status.startswith('not') else ''}")
+    print(f"{'in all':<16}{sum(int(row[3]) for row in rows):>8}\n")
     total = {word: sum(row[4][word] for row in rows) for word in ("passed", "failed", "skipped")}
     print(f"{total['passed']} passed, {total['failed']} failed, {total['skipped']} skipped")
     not_run = any(row[2].startswith("not run") for row in rows)
