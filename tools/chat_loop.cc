@@ -1,6 +1,8 @@
 #include "chat_loop.h"
 
 #include <histedit.h>
+#include <termios.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <iostream>
@@ -10,6 +12,32 @@
 namespace busbar {
 
 namespace {
+
+// Between two lines the terminal shows no typing and cuts it into no lines: what is typed while an answer streams does
+// not mix with it, and waits for the next prompt, Ctrl-D included. (Ordinary line mode would swallow that.)
+class QuietTerminal {
+  public:
+    QuietTerminal() {
+        if (tcgetattr(STDIN_FILENO, &before_) != 0) return;
+        termios quiet = before_;
+        quiet.c_lflag &= ~static_cast<tcflag_t>(ICANON | ECHO);
+        quiet.c_cc[VMIN] = 1;
+        quiet.c_cc[VTIME] = 0;
+        changed_ = tcsetattr(STDIN_FILENO, TCSANOW, &quiet) == 0;
+        if (changed_) restore_terminal_on_forced_end(&before_);
+    }
+    ~QuietTerminal() {
+        if (!changed_) return;
+        restore_terminal_on_forced_end(nullptr);
+        tcsetattr(STDIN_FILENO, TCSADRAIN, &before_);
+    }
+    QuietTerminal(const QuietTerminal&) = delete;
+    QuietTerminal& operator=(const QuietTerminal&) = delete;
+
+  private:
+    termios before_{};
+    bool changed_ = false;
+};
 
 // libedit, owned.
 class LineEditor {
@@ -25,24 +53,27 @@ class LineEditor {
         el_set(editor_, EL_EDITOR, "emacs");
         el_set(editor_, EL_SIGNAL, 0);
         el_set(editor_, EL_HIST, history, history_);
+        el_set(editor_, EL_SETTY, "-x", "-icanon", "-echo", nullptr);  // its mode between two lines, see QuietTerminal
     }
     ~LineEditor() {
         el_end(editor_);
         history_end(history_);
     }
-    // False at the end of input.
-    bool read(std::string& line) {
+    enum class Got { line, interrupt, end };
+    Got read(std::string& line) {
         int n = 0;
         const char* text = el_gets(editor_, &n);
-        if (!text || n <= 0) return false;
+        // -1: a signal came; 0: Ctrl-D. Not to be told apart by interrupted(): Ctrl-C may have come just before Ctrl-D.
+        if (!text || n <= 0) return n < 0 && interrupted() ? Got::interrupt : Got::end;
         line.assign(text, n);
         while (!line.empty() && (line.back() == '\n' || line.back() == '\r')) line.pop_back();
         HistEvent event;
         if (!line.empty()) history(history_, &event, H_ENTER, line.c_str());
-        return true;
+        return Got::line;
     }
 
   private:
+    QuietTerminal quiet_;  // first, and last to go
     History* history_;
     EditLine* editor_;
 };
@@ -74,8 +105,9 @@ int chat_loop(const CommonOptions& common, OpenModel& model, const Tokenizer& to
     std::string line;
     while (true) {
         clear_interrupt();
-        if (!editor.read(line)) {
-            if (!interrupted()) break;
+        const LineEditor::Got got = editor.read(line);
+        if (got == LineEditor::Got::end) break;
+        if (got == LineEditor::Got::interrupt) {
             std::cerr << '\n';
             continue;
         }

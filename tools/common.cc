@@ -21,6 +21,7 @@ namespace busbar {
 namespace {
 
 volatile sig_atomic_t interrupts = 0;
+std::atomic<const termios*> terminal_before{nullptr};
 
 std::vector<std::string> split_words(const std::string& text, char separator) {
     std::vector<std::string> out;
@@ -228,7 +229,10 @@ void put_json(const Json& document) {
 void catch_interrupt() {
     struct sigaction action {};
     action.sa_handler = [](int) {
-        if (interrupts > 0) _exit(static_cast<int>(ErrorCode::interrupted));
+        if (interrupts > 0) {
+            if (const termios* before = terminal_before.load()) tcsetattr(STDIN_FILENO, TCSANOW, before);
+            _exit(static_cast<int>(ErrorCode::interrupted));
+        }
         interrupts = 1;
     };
     sigemptyset(&action.sa_mask);
@@ -238,6 +242,9 @@ void catch_interrupt() {
 
 bool interrupted() {
     return interrupts > 0;
+}
+void restore_terminal_on_forced_end(const termios* before) {
+    terminal_before = before;
 }
 void clear_interrupt() {
     interrupts = 0;

@@ -1,4 +1,6 @@
 #pragma once
+#include <termios.h>
+
 #include <CLI/CLI.hpp>
 #include <memory>
 #include <set>
@@ -78,6 +80,8 @@ struct ClosedPipe {};
 bool interrupted();
 void clear_interrupt();
 void catch_interrupt();
+/// What a second Ctrl-C puts back before it ends the process; nullptr: nothing. It must live until it is taken back.
+void restore_terminal_on_forced_end(const termios* before);
 /// Throws Error{interrupted} after a Ctrl-C.
 void stop_if_interrupted();
 

@@ -18,11 +18,12 @@ int run_command(int argc, char** argv) {
                  "busbar"};
     app.formatter(std::make_shared<HelpFormatter>());
     app.footer(
-        "Examples:\n  busbar run model.gguf                     a chat\n  busbar run model.gguf -p \"Why is the sky "
-        "blue?\"\n  busbar doctor                             is this machine ready?\n\nExit codes: 0 done, 1 the "
-        "answer is no, 2 "
-        "usage, 3 bad input, 4 chip, 5 does not fit, 6 not enough evidence,\n            70 a defect of ours, 130 "
-        "interrupted.");
+        "Examples:\n"
+        "  busbar run model.gguf                           a chat\n"
+        "  busbar run model.gguf -p \"Why is the sky blue?\"\n"
+        "  busbar doctor                                   is this machine ready?\n\n"
+        "Exit codes: 0 done, 1 the answer is no, 2 usage, 3 bad input, 4 chip, 5 does not fit,\n"
+        "            6 not enough evidence, 70 a defect of ours, 130 interrupted.");
     app.require_subcommand(1);
     app.set_version_flag("--version", std::string("busbar ") + BUSBAR_VERSION);
     int exit_code = 0;

@@ -179,7 +179,7 @@ int show(const ShowOptions& o) {
 void add_show(CLI::App& app, int& exit_code) {
     auto o = std::make_shared<ShowOptions>();
     CLI::App* sub = app.add_subcommand(
-        "show", "prints a stage of the river: file, tensors, graph, passes, plan; or the tables ops, support");
+        "show", "a stage of the river: file, tensors, graph, passes, plan; or a table: ops, support");
     sub->footer(
         "Examples:\n"
         "  busbar show plan model.gguf --rows 1\n"

@@ -21,6 +21,7 @@ class Terminal:
     def __init__(self, *arguments, answers=False):
         self.master, slave = pty.openpty()
         termios.tcsetwinsize(slave, (40, 120))
+        self.modes_before = termios.tcgetattr(slave)[3]
         self.process = subprocess.Popen([harness.BUSBAR, "run", *arguments], stdin=slave, stdout=subprocess.PIPE if answers else slave, stderr=slave,
                                         env=dict(os.environ, TERM="xterm"), start_new_session=True, preexec_fn=take_terminal)
         os.close(slave)
@@ -173,11 +174,38 @@ class Chat(Case):
         chat.until("> ", since=at)
         self.assertEqual(chat.end(), 0, chat.shown)
 
+    def test_typing_ahead(self):
+        """What is typed while an answer streams waits for the next prompt, is not shown before, and Ctrl-D is no exception."""
+        chat = self.open(fetched("BUSBAR_DEFAULT_MODEL"), "-n", "30")
+        at = chat.until("> ")
+        chat.type("Write about the sea.\r")
+        at = chat.until(" ", since=chat.until("\n", since=at))
+        chat.type("first typed ahead\r\x04")
+        self.assertEqual(chat.finish(), 0, chat.shown)
+        answer = chat.shown[at:chat.shown.index("tok/s", at)]
+        self.assertNotIn("typed ahead", answer)
+        self.assertEqual(chat.shown.count("> first typed ahead"), 1)
+
+    def test_the_terminal_is_as_before(self):
+        for leave in ("\x04", "\x03\x04"):
+            chat = self.open(small_gguf(), "-n", "1")
+            chat.until("> ")
+            chat.type("hello\r")
+            chat.until("> ", since=chat.until("tok/s"))
+            chat.type(leave[0])
+            time.sleep(0.2)
+            if len(leave) > 1:
+                chat.type(leave[1:])
+            self.assertEqual(chat.finish(), 0)
+            self.assertEqual(chat.modes_before, termios.tcgetattr(chat.master)[3], "the local modes: ICANON, ECHO")
+
     def test_system_text_and_remembering(self):
         chat = self.open(fetched("BUSBAR_DEFAULT_MODEL"), "-n", "24", "--system", "You answer in few words.", "--json", answers=True)
         chat.until("> ")
         first, second = chat.answer("My name is Ada."), chat.answer("What is my name?")
-        self.assertIn("Ada", second["text"], (first["text"], second["text"]))
+        self.assertEqual(second["prompt_tokens"][:len(first["prompt_tokens"])], first["prompt_tokens"])
+        self.assertGreater(len(second["prompt_tokens"]), len(first["prompt_tokens"]) + 5)
+        self.assertGreater(len(second["text"]), 1)
         self.assertEqual(chat.end(), 0)
 
     def test_hang_up(self):

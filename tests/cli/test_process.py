@@ -97,10 +97,10 @@ class Interrupt(Case):
             self.assertIn('"load"', file.read())
 
     def test_at_any_moment(self):
-        """Before, while and after loading: 130, or 0 where it was done before."""
+        """Before, while and after loading."""
         model = fetched("BUSBAR_DEFAULT_MODEL")
         for delay in (0.02, 0.05, 0.1, 0.2, 0.4):
-            process = start("run", model, "-p", "Hello", "-n", "400")
+            process = start("run", model, *LONG)
             time.sleep(delay)
             process.send_signal(signal.SIGINT)
             _, err = process.communicate(timeout=harness.TIMEOUT)
