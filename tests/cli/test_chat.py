@@ -212,7 +212,7 @@ class Chat(Case):
         chat = self.open(small_gguf(), "-n", "1")
         chat.until("> ")
         chat.process.send_signal(signal.SIGHUP)  # the terminal goes away: the process goes with it, as any program
-        chat.finish()
+        self.assertEqual(chat.finish(), -signal.SIGHUP)
 
 
 class OnATerminal(Case):
