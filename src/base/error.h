@@ -34,6 +34,17 @@ class Error : public std::runtime_error {
     std::string address_;
 };
 
+/// A chip that will not come back: exit code as any chip trouble, but a caller may plan again without it.
+class ChipLost : public Error {
+  public:
+    ChipLost(std::string chip, std::string address, const std::string& message)
+        : Error(ErrorCode::chip, std::move(address), message), chip_(std::move(chip)) {}
+    const std::string& chip() const { return chip_; }
+
+  private:
+    std::string chip_;
+};
+
 /// throw bad_input("model.gguf: offset 24", "[gguf] expected version 2 or 3, got {}", version);
 template <typename... Args>
 Error bad_input(std::string address, fmt::format_string<Args...> format, Args&&... args) {

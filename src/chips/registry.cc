@@ -17,13 +17,20 @@ std::string listed(const auto& words) {
     return out;
 }
 
+void refuse_detail(std::string_view word, const ChipOptions& options) {
+    if (!options.detail.empty())
+        throw usage_error("[chips] expected {} alone, got {} after the colon", word, quote(options.detail));
+}
+
 std::unique_ptr<Device> open_reference(const ChipOptions& options) {
+    refuse_detail("reference", options);
     if (!options.isa.empty())
         throw usage_error("[chips] expected no instruction set for the reference, got {}", quote(options.isa));
     return make_reference();
 }
 
 std::unique_ptr<Device> open_cpu(const ChipOptions& options) {
+    refuse_detail("cpu", options);
     if (options.isa.empty()) return make_cpu(options.threads);
     const std::vector<std::string> usable = usable_cpu_isas();
     if (std::find(usable.begin(), usable.end(), options.isa) == usable.end())
@@ -61,10 +68,13 @@ std::vector<std::string_view> known_chips() {
     return words;
 }
 
-std::unique_ptr<Device> open_chip(std::string_view word, const ChipOptions& options) {
+std::unique_ptr<Device> open_chip(std::string_view name, ChipOptions options) {
+    const size_t colon = name.find(':');
+    const std::string_view word = name.substr(0, colon);
+    if (colon != std::string_view::npos) options.detail = name.substr(colon + 1);
     for (const ChipSpec& chip : chip_table())
         if (chip.word == word) return chip.open(options);
-    throw usage_error("[chips] expected one of {}, got {}", listed(known_chips()), quote(word));
+    throw usage_error("[chips] expected one of {}, got {}", listed(known_chips()), quote(name));
 }
 
 static std::string_view word_of(ChipRole role) {

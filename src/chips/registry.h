@@ -17,6 +17,8 @@ enum class ChipRole : uint8_t {
 struct ChipOptions {
     int threads = 0;  ///< 0: as many as the machine has
     std::string isa;  ///< instruction set, "" = the best that this machine has
+    /// What --chip gives after the word and a colon: a device's number, or a library's path and its ?options.
+    std::string detail;
 };
 
 struct ChipSpec {
@@ -31,8 +33,9 @@ struct ChipSpec {
 /// Every chip of this build, in the order of its printed table.
 const std::vector<ChipSpec>& chip_table();
 std::vector<std::string_view> known_chips();
-/// Throws Error{usage} that lists the known chips, or the instruction sets that this machine can run.
-std::unique_ptr<Device> open_chip(std::string_view word, const ChipOptions& options = {});
+/// `name` is a word of the table, or word:detail. Throws Error{usage} that lists the known chips, or the instruction
+/// sets that this machine can run.
+std::unique_ptr<Device> open_chip(std::string_view name, ChipOptions options = {});
 std::string_view oracle_chip();
 std::string_view fallback_chip();
 

@@ -48,9 +48,13 @@ struct ProgramStep {
 class Program {
   public:
     virtual ~Program() = default;
-    /// Runs all steps on this record and returns when they are done. Allocates nothing, decides nothing.
-    /// `words` has the layout given to prepare(). Throws Error{chip} if the chip failed.
-    virtual void run(std::span<const int32_t> words) = 0;
+    /// Runs steps first .. last - 1 on this record and returns when they are done. Allocates nothing, decides nothing.
+    /// `words` has the layout given to prepare(). In parts or at once: the same bits. Throws Error{chip} if the chip
+    /// failed, ChipLost if it is gone for good.
+    virtual void run_steps(std::span<const int32_t> words, size_t first, size_t last) = 0;
+    /// How many it was prepared from.
+    virtual size_t steps() const = 0;
+    void run(std::span<const int32_t> words) { run_steps(words, 0, steps()); }
 };
 
 /// The chip contract inside the program. A device answers through its profile and receives work; it never calls upwards

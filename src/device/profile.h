@@ -1,5 +1,6 @@
 #pragma once
 #include <cstdint>
+#include <functional>
 #include <limits>
 #include <string>
 #include <vector>
@@ -44,6 +45,15 @@ struct KernelRow {
     int index = -1;            ///< the chip's own number for it
 };
 
+/// One concrete op, as a plan asks a chip about it.
+struct OpInstance {
+    const OpRow* op = nullptr;
+    const Attributes* attributes = nullptr;
+    std::vector<ValueType> inputs, outputs;
+    Binding binding;
+    std::vector<const StoredTensor*> weights;  ///< by input: the stored tensor of a weight, else nullptr
+};
+
 /// A chip as data. Passes and plans see this, never a device; tests make synthetic ones.
 struct Profile {
     std::string chip;    ///< the word of --chip: "cpu"
@@ -57,6 +67,10 @@ struct Profile {
     double step_overhead_s = 0;  ///< per kernel: barrier or launch
     std::vector<PackedForm> forms;
     std::vector<KernelRow> rows;
+    Figure link_bytes_per_s;  ///< between its memory and the host's; unknown: as fast as reading, where host_memory
+    /// What a row's limits cannot say: why the chip does not take this very op with this row, "" if it does. Null: all
+    /// that the rows promise. Must give the same answer whenever it is asked.
+    std::function<std::string(const KernelRow&, const OpInstance&)> refuses;
 
     const PackedForm* find_form(std::string_view name) const;
 };

@@ -36,10 +36,11 @@ class WrongDevice : public Device {
             std::unique_ptr<Program> right;
             ProgramStep step;
             Fault fault;
-            void run(std::span<const int32_t> words) override {
+            size_t steps() const override { return right->steps(); }
+            void run_steps(std::span<const int32_t> words, size_t first, size_t last) override {
                 std::vector<int32_t> changed(words.begin(), words.end());
                 if (fault == Fault::one_row_less) changed[0] -= 1;
-                if (fault != Fault::does_nothing) right->run(changed);
+                if (fault != Fault::does_nothing) right->run_steps(changed, first, last);
                 const auto flip = [](const Operand& o, int64_t at) {
                     static_cast<std::byte*>(o.buffer->host())[o.offset + at] ^= std::byte{1};
                 };

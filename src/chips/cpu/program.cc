@@ -33,24 +33,30 @@ class CpuProgram : public Program {
                 "a row of another chip");
             auto call = offers()[step.row->index].make({step, kernels, pool.threads(), layout});
             call->name = step.name;
+            first_call_.push_back(calls_.size());
             floats = std::max(floats, call->scratch_floats());
             for (int phase = 0; phase < call->phases(); ++phase) calls_.push_back({call.get(), phase});
             steps_.push_back(std::move(call));
         }
+        first_call_.push_back(calls_.size());
         scratch_floats_ = round_up(floats, 16);
         scratch_.reset(new (std::align_val_t{64}) float[std::max<size_t>(scratch_floats_ * pool.threads(), 16)]);
         counters_ = std::make_unique<Counter[]>(calls_.size());
     }
 
-    void run(std::span<const int32_t> words) override {
+    size_t steps() const override { return steps_.size(); }
+
+    void run_steps(std::span<const int32_t> words, size_t first, size_t last) override {
+        BUSBAR_CHECK(first <= last && last <= steps_.size(), "steps that the program has");
         BUSBAR_CHECK(words.size() == static_cast<size_t>(layout_.words()), "a step record of another layout");
         Run run;
         run.words = words.data();
-        for (size_t i = 0; i < calls_.size(); ++i) {
+        const size_t begin = first_call_[first], end = first_call_[last];
+        for (size_t i = begin; i < end; ++i) {
             counters_[i].next.store(0, std::memory_order_relaxed);
             counters_[i].done.store(0, std::memory_order_relaxed);
         }
-        pool_.run_with_helpers([&](int thread) { walk(run, thread); });
+        pool_.run_with_helpers([&](int thread) { walk(run, thread, begin, end); });
         if (const Step* step = run.failed.load())
             throw chip_error(step->name, "[cpu] expected data of the step inside its tables, got {}",
                              run.failure.load());
@@ -65,11 +71,11 @@ class CpuProgram : public Program {
     // Every thread walks the same array. A call begins when the one before it is done - not when all threads have
     // arrived: one that the system has put aside holds up nobody, unless in the middle of a unit. A call of a single
     // unit is always thread 0's, so that chains of small steps stay on one core and cost nothing between them.
-    void walk(const Run& run, int thread) {
+    void walk(const Run& run, int thread, size_t begin, size_t end) {
         const Counter* before = nullptr;  // the last call that has work, and how much
         int64_t units_before = 0;
         float* scratch = scratch_.get() + thread * scratch_floats_;
-        for (size_t i = 0; i < calls_.size(); ++i) {
+        for (size_t i = begin; i < end; ++i) {
             const auto [step, phase] = calls_[i];
             if (before != nullptr && step->units_read_memory()) before->wait(units_before);
             const int64_t units = step->units(run, phase);
@@ -97,6 +103,7 @@ class CpuProgram : public Program {
     ThreadPool& pool_;
     std::vector<std::unique_ptr<Step>> steps_;
     std::vector<Call> calls_;
+    std::vector<size_t> first_call_;  ///< of each step, and the end
     std::unique_ptr<Counter[]> counters_;
     size_t scratch_floats_ = 0;
     std::unique_ptr<float[], Free> scratch_;

@@ -92,9 +92,12 @@ class ReferenceProgram : public Program {
         decoded_.resize(longest_);
     }
 
-    void run(std::span<const int32_t> words) override {
+    size_t steps() const override { return steps_.size(); }
+
+    void run_steps(std::span<const int32_t> words, size_t first, size_t last) override {
+        BUSBAR_CHECK(first <= last && last <= steps_.size(), "steps that the program has");
         BUSBAR_CHECK(static_cast<int64_t>(words.size()) == layout_.words(), "a step record of another layout");
-        for (size_t i = 0; i < steps_.size(); ++i)
+        for (size_t i = first; i < last; ++i)
             ready_[i].kernel({steps_[i], words, scratch_, decoded_, ready_[i].arrays});
     }
 
