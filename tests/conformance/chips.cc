@@ -28,8 +28,7 @@ const Prepared& prepared(const OpRow& op) {
     static std::map<const OpRow*, Prepared> all;
     Prepared& p = all[&op];
     if (p.suite) return p;
-    for (const Suite& s : suites())
-        if (s.op == &op) p.suite = &s;
+    p.suite = suite_of(op);
     if (!p.suite) return p;
     Random random(op.name);
     p.cases = p.suite->cases(random);

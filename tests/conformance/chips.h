@@ -1,6 +1,6 @@
 #pragma once
 #include "chips/registry.h"
-#include "suite.h"
+#include "agree/conform/suite.h"
 
 namespace busbar::conform {
 

@@ -7,6 +7,11 @@ namespace busbar::conform {
 
 namespace {
 
+struct PrintSeed : testing::Environment {
+    void SetUp() override { fmt::print("seed {0} (BUSBAR_SEED={0} repeats this run)\n", seed()); }
+};
+const auto* const print_seed = testing::AddGlobalTestEnvironment(new PrintSeed);
+
 class Conformance : public testing::TestWithParam<const OpRow*> {};
 
 bool bit_equal(const Array& a, size_t a_at, const Array& b, size_t b_at, size_t n) {
@@ -133,8 +138,7 @@ INSTANTIATE_TEST_SUITE_P(Ops, Conformance, testing::ValuesIn(op_table().begin(),
 TEST(Completeness, every_op_has_an_oracle_a_case_and_a_line) {
     for (const OpRow* op : op_table()) {
         const Prepared& p = prepared(*op);
-        EXPECT_GE(p.cases.size(), 2u) << op->name << " has no conformance cases: tests/conformance/" << op->name
-                                      << ".cc";
+        EXPECT_GE(p.cases.size(), 2u) << op->name << " has no conformance cases: src/agree/conform/, see suite.h";
         EXPECT_FALSE(op->doc.empty()) << op->name;
         EXPECT_EQ(op->doc.find('\n'), std::string_view::npos) << op->name;
         const auto& rows = oracle().profile().rows;

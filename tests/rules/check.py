@@ -166,8 +166,8 @@ def check_ops(tree):
             defined = runs_definitions and re.search(r"\bevaluate\w*", row)
             if not defined and not mentions("src/chips/reference/", rf'"{op}"|\bop_{op}\b'):
                 yield name, line, f"op {op} has no oracle kernel in src/chips/reference/"
-            if not mentions("tests/conformance/", rf'"{op}"|\bop_{op}\b'):
-                yield name, line, f"op {op} has no case in tests/conformance/"
+            if not mentions("src/agree/conform/", rf'"{op}"|\bop_{op}\b'):
+                yield name, line, f"op {op} has no case in src/agree/conform/"
 
 
 def check_ends(tree):

@@ -1,4 +1,4 @@
-#include "bound.h"
+#include "agree/conform/bound.h"
 
 #include <algorithm>
 #include <cmath>

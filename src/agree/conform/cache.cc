@@ -2,7 +2,7 @@
 #include <algorithm>
 #include <numeric>
 
-#include "paged.h"
+#include "agree/conform/paged.h"
 
 namespace busbar::conform {
 
@@ -97,12 +97,14 @@ std::vector<Case> mask_cases(Random& random) {
     return all;
 }
 
-const Register suites_here[] = {
-    Register({&op_cache_append, append_cases, exact}),
-    Register({&op_cache_gather, gather_cases, exact}),
-    Register({&op_cache_mask, mask_cases, exact}),
-};
-
 }  // namespace
+
+std::vector<Suite> cache_suites() {
+    return {
+        {&op_cache_append, append_cases, exact},
+        {&op_cache_gather, gather_cases, exact},
+        {&op_cache_mask, mask_cases, exact},
+    };
+}
 
 }  // namespace busbar::conform

@@ -1,4 +1,4 @@
-#include "runner.h"
+#include "agree/conform/runner.h"
 
 #include <algorithm>
 #include <cmath>

@@ -1,5 +1,5 @@
 #pragma once
-#include "suite.h"
+#include "agree/conform/suite.h"
 
 namespace busbar::conform {
 

@@ -1,7 +1,7 @@
 // silu and gated_silu.
 #include <cmath>
 
-#include "suite.h"
+#include "agree/conform/suite.h"
 
 namespace busbar::conform {
 
@@ -44,11 +44,13 @@ std::vector<Bound> bound(const Judged& j) {
     return {b};
 }
 
-const Register suites_here[] = {
-    Register({&op_silu, cases<op_silu>, bound}),
-    Register({&op_gated_silu, cases<op_gated_silu>, bound}),
-};
-
 }  // namespace
+
+std::vector<Suite> silu_suites() {
+    return {
+        {&op_silu, cases<op_silu>, bound},
+        {&op_gated_silu, cases<op_gated_silu>, bound},
+    };
+}
 
 }  // namespace busbar::conform

@@ -1,7 +1,7 @@
 // rms_norm and add_rms_norm.
 #include <cmath>
 
-#include "suite.h"
+#include "agree/conform/suite.h"
 
 namespace busbar::conform {
 
@@ -78,11 +78,13 @@ std::vector<Bound> bound_add(const Judged& j) {
     return {sum, norm_bound(j, j.oracle[1], 14)};  // the sum's own rounding, in every term
 }
 
-const Register suites_here[] = {
-    Register({&op_rms_norm, cases<op_rms_norm>, bound}),
-    Register({&op_add_rms_norm, cases<op_add_rms_norm>, bound_add}),
-};
-
 }  // namespace
+
+std::vector<Suite> rms_norm_suites() {
+    return {
+        {&op_rms_norm, cases<op_rms_norm>, bound},
+        {&op_add_rms_norm, cases<op_add_rms_norm>, bound_add},
+    };
+}
 
 }  // namespace busbar::conform

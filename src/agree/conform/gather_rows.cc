@@ -1,7 +1,7 @@
 // Rows of a table, decoded: bit-equal in every encoding.
 #include <numeric>
 
-#include "suite.h"
+#include "agree/conform/suite.h"
 
 namespace busbar::conform {
 
@@ -37,8 +37,10 @@ std::vector<Case> cases(Random& random) {
     return all;
 }
 
-const Register suite({&op_gather_rows, cases, exact});
-
 }  // namespace
+
+std::vector<Suite> gather_rows_suites() {
+    return {{&op_gather_rows, cases, exact}};
+}
 
 }  // namespace busbar::conform

@@ -2,7 +2,7 @@
 #include <cmath>
 #include <numeric>
 
-#include "paged.h"
+#include "agree/conform/paged.h"
 
 namespace busbar::conform {
 
@@ -151,8 +151,10 @@ std::vector<Mutation> mutations() {
              }}};
 }
 
-const Register suite({&op_attention, cases, bound, mutations});
-
 }  // namespace
+
+std::vector<Suite> attention_suites() {
+    return {{&op_attention, cases, bound, mutations}};
+}
 
 }  // namespace busbar::conform

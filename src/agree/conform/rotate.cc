@@ -1,6 +1,6 @@
 #include <cmath>
 
-#include "suite.h"
+#include "agree/conform/suite.h"
 
 namespace busbar::conform {
 
@@ -58,8 +58,10 @@ std::vector<Bound> bound(const Judged& j) {
     return {b};
 }
 
-const Register suite({&op_rotate, cases, bound});
-
 }  // namespace
+
+std::vector<Suite> rotate_suites() {
+    return {{&op_rotate, cases, bound}};
+}
 
 }  // namespace busbar::conform

@@ -1,4 +1,4 @@
-#include "case.h"
+#include "agree/conform/case.h"
 
 #include <cmath>
 #include <cstdlib>
@@ -8,15 +8,20 @@
 
 namespace busbar::conform {
 
-uint64_t seed() {
-    static const uint64_t value = [] {
+static uint64_t& the_seed() {
+    static uint64_t value = [] {
         const char* given = std::getenv("BUSBAR_SEED");
-        const uint64_t s =
-            given ? std::strtoull(given, nullptr, 10) : std::random_device{}() * 0x9E3779B97F4A7C15ull >> 20;
-        fmt::print("seed {} (BUSBAR_SEED={} repeats this run)\n", s, s);
-        return s;
+        return given ? std::strtoull(given, nullptr, 10) : std::random_device{}() * 0x9E3779B97F4A7C15ull >> 20;
     }();
     return value;
+}
+
+uint64_t seed() {
+    return the_seed();
+}
+
+void set_seed(uint64_t value) {
+    the_seed() = value;
 }
 
 Input& Case::in(std::string_view input) {

@@ -1,7 +1,7 @@
 // Ops that move numbers and compute nothing: bit-equal. (gather_rows has its own file.)
 #include <cmath>
 
-#include "suite.h"
+#include "agree/conform/suite.h"
 
 namespace busbar::conform {
 
@@ -98,14 +98,13 @@ std::vector<Case> select(Random& random) {
     return all;
 }
 
-const Register suites_here[] = {
-    Register({&op_reshape, reshape, exact}),
-    Register({&op_transpose, transpose, exact}),
-    Register({&op_slice, slice, exact, slice_mutations}),
-    Register({&op_concat, concat, exact}),
-    Register({&op_select, select, exact}),
-};
-
 }  // namespace
+
+std::vector<Suite> move_suites() {
+    return {
+        {&op_reshape, reshape, exact}, {&op_transpose, transpose, exact}, {&op_slice, slice, exact, slice_mutations},
+        {&op_concat, concat, exact},   {&op_select, select, exact},
+    };
+}
 
 }  // namespace busbar::conform

@@ -1,7 +1,7 @@
 // sum, mean, max over the last axis.
 #include <cmath>
 
-#include "suite.h"
+#include "agree/conform/suite.h"
 
 namespace busbar::conform {
 
@@ -56,12 +56,14 @@ std::vector<Bound> bound(const Judged& j) {
     return {b};
 }
 
-const Register suites_here[] = {
-    Register({&op_sum, cases<op_sum>, bound<false>}),
-    Register({&op_mean, cases<op_mean>, bound<true>}),
-    Register({&op_max, cases<op_max>, exact}),
-};
-
 }  // namespace
+
+std::vector<Suite> reduce_suites() {
+    return {
+        {&op_sum, cases<op_sum>, bound<false>},
+        {&op_mean, cases<op_mean>, bound<true>},
+        {&op_max, cases<op_max>, exact},
+    };
+}
 
 }  // namespace busbar::conform

@@ -1,4 +1,4 @@
-#include "suite.h"
+#include "agree/conform/suite.h"
 
 #include <algorithm>
 #include <cmath>
@@ -8,9 +8,25 @@
 
 namespace busbar::conform {
 
-std::vector<Suite>& suites() {
-    static std::vector<Suite> all;
+const std::vector<Suite>& suites() {
+    static const std::vector<Suite> all = [] {
+        std::vector<Suite> found, sorted;
+        for (auto* of_file :
+             {attention_suites, cache_suites, elementwise_suites, gather_rows_suites, matmul_suites, move_suites,
+              reduce_suites, rms_norm_suites, rotary_table_suites, rotate_suites, silu_suites, softmax_suites})
+            for (Suite& s : of_file()) found.push_back(s);
+        for (const OpRow* op : op_table())
+            for (const Suite& s : found)
+                if (s.op == op) sorted.push_back(s);
+        return sorted;
+    }();
     return all;
+}
+
+const Suite* suite_of(const OpRow& op) {
+    for (const Suite& s : suites())
+        if (s.op == &op) return &s;
+    return nullptr;
 }
 
 Case for_oracle(Case c) {

@@ -1,7 +1,7 @@
 // matmul, multi_matmul, batch_matmul: the error is compared with the spread that the declared roundings predict.
 #include <cmath>
 
-#include "suite.h"
+#include "agree/conform/suite.h"
 
 namespace busbar::conform {
 
@@ -154,12 +154,14 @@ std::vector<Bound> batch_bound(const Judged& j) {
     return {bound};
 }
 
-const Register suites_here[] = {
-    Register({&op_matmul, cases, bound}),
-    Register({&op_multi_matmul, multi_cases, bound, multi_mutations}),
-    Register({&op_batch_matmul, batch_cases, batch_bound}),
-};
-
 }  // namespace
+
+std::vector<Suite> matmul_suites() {
+    return {
+        {&op_matmul, cases, bound},
+        {&op_multi_matmul, multi_cases, bound, multi_mutations},
+        {&op_batch_matmul, batch_cases, batch_bound},
+    };
+}
 
 }  // namespace busbar::conform

@@ -1,6 +1,6 @@
 #include <cmath>
 
-#include "suite.h"
+#include "agree/conform/suite.h"
 
 namespace busbar::conform {
 
@@ -47,8 +47,10 @@ std::vector<Bound> bound(const Judged& j) {
     return both;
 }
 
-const Register suite({&op_rotary_table, cases, bound});
-
 }  // namespace
+
+std::vector<Suite> rotary_table_suites() {
+    return {{&op_rotary_table, cases, bound}};
+}
 
 }  // namespace busbar::conform

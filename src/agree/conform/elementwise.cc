@@ -1,5 +1,5 @@
 // add, subtract, multiply, divide, exp, rsqrt, cos, sin: one operation and one rounding per number.
-#include "suite.h"
+#include "agree/conform/suite.h"
 
 namespace busbar::conform {
 
@@ -60,17 +60,19 @@ std::vector<Case> one_input(Random& random) {
     return cases;
 }
 
-const Register suites_here[] = {
-    Register({&op_add, two_inputs<op_add>, within_ulps<1>}),
-    Register({&op_subtract, two_inputs<op_subtract>, within_ulps<1>}),
-    Register({&op_multiply, two_inputs<op_multiply>, within_ulps<1>}),
-    Register({&op_divide, two_inputs<op_divide>, within_ulps<4>}),
-    Register({&op_exp, one_input<op_exp, false>, transcendental}),
-    Register({&op_rsqrt, one_input<op_rsqrt, true>, transcendental}),
-    Register({&op_cos, one_input<op_cos, false>, transcendental}),
-    Register({&op_sin, one_input<op_sin, false>, transcendental}),
-};
-
 }  // namespace
+
+std::vector<Suite> elementwise_suites() {
+    return {
+        {&op_add, two_inputs<op_add>, within_ulps<1>},
+        {&op_subtract, two_inputs<op_subtract>, within_ulps<1>},
+        {&op_multiply, two_inputs<op_multiply>, within_ulps<1>},
+        {&op_divide, two_inputs<op_divide>, within_ulps<4>},
+        {&op_exp, one_input<op_exp, false>, transcendental},
+        {&op_rsqrt, one_input<op_rsqrt, true>, transcendental},
+        {&op_cos, one_input<op_cos, false>, transcendental},
+        {&op_sin, one_input<op_sin, false>, transcendental},
+    };
+}
 
 }  // namespace busbar::conform

@@ -1,5 +1,5 @@
 #pragma once
-#include "case.h"
+#include "agree/conform/case.h"
 
 namespace busbar::conform {
 

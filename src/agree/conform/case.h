@@ -5,13 +5,15 @@
 #include <string>
 #include <vector>
 
+#include "agree/conform/runner.h"
 #include "base/error.h"
-#include "runner.h"
 
 namespace busbar::conform {
 
-/// All randomness of the kit: a fresh seed each run, printed, or the one in BUSBAR_SEED.
+/// All randomness of the kit: a fresh seed each run, or the one in BUSBAR_SEED, or the one set before the first use.
+/// Whoever runs the kit prints it.
 uint64_t seed();
+void set_seed(uint64_t value);
 
 struct Random {
     std::mt19937_64 engine;

@@ -1,7 +1,7 @@
 #pragma once
 #include <functional>
 
-#include "bound.h"
+#include "agree/conform/bound.h"
 
 namespace busbar::conform {
 
@@ -22,11 +22,24 @@ struct Suite {
     std::vector<Mutation> (*mutations)() = nullptr;
 };
 
-/// All suites, one file of this folder each: they add themselves.
-std::vector<Suite>& suites();
-struct Register {
-    explicit Register(Suite suite) { suites().push_back(std::move(suite)); }
-};
+/// All suites, in the order of the op table: one file of this folder each, listed in suite.cc. (Nothing here adds
+/// itself: a linker drops the files of a library that nobody calls.)
+const std::vector<Suite>& suites();
+/// nullptr if the op has none.
+const Suite* suite_of(const OpRow& op);
+
+std::vector<Suite> attention_suites();
+std::vector<Suite> cache_suites();
+std::vector<Suite> elementwise_suites();
+std::vector<Suite> gather_rows_suites();
+std::vector<Suite> matmul_suites();
+std::vector<Suite> move_suites();
+std::vector<Suite> reduce_suites();
+std::vector<Suite> rms_norm_suites();
+std::vector<Suite> rotary_table_suites();
+std::vector<Suite> rotate_suites();
+std::vector<Suite> silu_suites();
+std::vector<Suite> softmax_suites();
 
 /// The suite's own mutations, and one per attribute and input of the op's row.
 std::vector<Mutation> mutations_of(const Suite& suite);
