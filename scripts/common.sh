@@ -4,7 +4,7 @@
 # What the program is built with, and what the tests need besides. Names of Debian 12 packages; a leading + marks one that is
 # only welcome: it is installed where that is possible and never missed.
 BUILD_PACKAGES="ca-certificates cmake ninja-build g++ pkg-config libfmt-dev libspdlog-dev nlohmann-json3-dev libcli11-dev
-    libssl-dev libpcre2-dev libutf8proc-dev libedit-dev python3 python3-pip +ccache"
+    libssl-dev libpcre2-dev libutf8proc-dev libedit-dev libboost1.81-dev python3 python3-pip +ccache"
 TEST_PACKAGES="ccache git libgtest-dev libgmock-dev clang-14 llvm-14 libclang-rt-14-dev python3-numpy python3-jinja2"
 
 say() { printf '%s\n' "$*" >&2; }
@@ -29,6 +29,7 @@ present_without_package() {
         libpcre2-dev) pkg-config --exists libpcre2-8 ;;
         libutf8proc-dev) pkg-config --exists libutf8proc ;;
         libedit-dev) pkg-config --exists libedit ;;
+        libboost1.81-dev) [ -e /usr/include/boost/beast.hpp ] || [ -e /usr/local/include/boost/beast.hpp ] ;;
         libfmt-dev) pkg-config --exists fmt ;;
         libspdlog-dev) pkg-config --exists spdlog ;;
         nlohmann-json3-dev) pkg-config --exists nlohmann_json ;;
