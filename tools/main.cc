@@ -34,6 +34,7 @@ int run_command(int argc, char** argv) {
     add_chips(app, exit_code);
     add_doctor(app, exit_code);
     add_bench(app, exit_code);
+    add_conform(app, exit_code);
     try {
         app.parse(argc, argv);
     } catch (const CLI::CallForHelp& e) {
