@@ -68,10 +68,12 @@ double decode_bytes(const LoadedModel& model, const BenchOptions& o) {
         }
     double bytes = 0;
     for (const PlannedStep& s : plan->steps) {
+        if (s.is_copy()) continue;
         const Node& n = plan->graph.nodes()[s.node];
         for (int v : n.inputs)
-            if (plan->places[v].where == Place::Where::weight && n.op != &op_gather_rows)
-                bytes += static_cast<double>(plan->places[v].bytes);
+            if (const Place& place = plan->place(s.chip, v);
+                place.where == Place::Where::weight && n.op != &op_gather_rows)
+                bytes += static_cast<double>(place.bytes);
     }
     const double depth = static_cast<double>(o.prompt + o.depth) + static_cast<double>(o.tokens) / 2;
     return bytes + static_cast<double>(o.batch) * depth * static_cast<double>(model.page_bytes()) / page_positions;
@@ -81,6 +83,7 @@ double prefill_flops(const LoadedModel& model, const BenchOptions& o) {
     const Plan& plan = model.plans().back();
     double per_row = 0;
     for (const PlannedStep& s : plan.steps) {
+        if (s.is_copy()) continue;
         const Node& n = plan.graph.nodes()[s.node];
         if ((n.op == &op_matmul || n.op == &op_multi_matmul) &&
             plan.graph.type_of(n.outputs[0]).shape[0] == Dim(Symbol::rows))
@@ -106,9 +109,9 @@ int bench(const BenchOptions& o) {
     run_once(*model.loaded, warm, prefill_s, decode_s);
     const Json memory_before = memory_json(*model.loaded);  // measuring the roofs takes a large buffer of its own
     for (int64_t i = 0; i < o.repeat; ++i) {
-        model.device->measure();  // before each run: a roof from another minute is no roof
-        roof_bytes.values.push_back(model.device->profile().read_bytes_per_s.value);
-        roof_flops.values.push_back(model.device->profile().flops_per_s.value);
+        model.chips.devices[0]->measure();  // before each run: a roof from another minute is no roof
+        roof_bytes.values.push_back(model.chips.devices[0]->profile().read_bytes_per_s.value);
+        roof_flops.values.push_back(model.chips.devices[0]->profile().flops_per_s.value);
         run_once(*model.loaded, o, prefill_s, decode_s);
         prefill.values.push_back(static_cast<double>(o.batch * (o.prompt + o.depth)) / prefill_s);
         decode.values.push_back(static_cast<double>(o.batch * o.tokens) / decode_s);
@@ -117,7 +120,7 @@ int bench(const BenchOptions& o) {
     const double gb_s = decode.median() * bytes / 1e9, gop_s = prefill.median() * prefill_flops(*model.loaded, o) /
                                                                static_cast<double>(o.batch * (o.prompt + o.depth)) /
                                                                1e9;
-    const Profile& chip = model.device->profile();
+    const Profile& chip = model.chips.devices[0]->profile();
     const std::string chip_words = fmt::format("{} ({})", chip.chip, chip.detail);
     const MemoryUse memory = model.loaded->memory();
     if (o.common.json) {

@@ -14,6 +14,7 @@
 
 #include "base/error.h"
 #include "flags.h"
+#include "plan/placement.h"
 #include "warm.h"
 
 namespace busbar {
@@ -34,33 +35,12 @@ std::vector<std::string> split_words(const std::string& text, char separator) {
     }
 }
 
-// "cpu:0-14,opencl:15-29": every layer exactly once, on chips that --chip names.
-void check_split(const std::string& split, const std::string& chip, int64_t layers) {
-    int64_t next = 0;
-    for (const std::string& part : split_words(split, ',')) {
-        const size_t colon = part.rfind(':');
-        int64_t from = -1, to = -1;
-        int used = 0;
-        if (colon == std::string::npos || std::sscanf(part.c_str() + colon + 1, "%ld-%ld%n", &from, &to, &used) != 2 ||
-            part[colon + 1 + used] != 0)
-            throw usage_error("[split] expected CHIP:FIRST-LAST, got {}", quote(part));
-        if (part.substr(0, colon) != chip)
-            throw usage_error("[split] expected chips that --chip names ({}), got {}", chip,
-                              quote(part.substr(0, colon)));
-        if (from != next || to < from)
-            throw usage_error("[split] expected layer {} to come next, got {}-{}: every layer once, in order", next,
-                              from, to);
-        next = to + 1;
-    }
-    if (next != layers) throw usage_error("[split] expected layers 0-{}, got 0-{}", layers - 1, next - 1);
-}
-
 // Which kernels the smallest and the largest bucket use, and how often.
 void log_rows(const LoadedModel& model) {
     if (!log_wants(LogLevel::details)) return;
     for (const Plan& plan : model.plans()) {
         std::map<std::string, int> rows;
-        for (const PlannedStep& s : plan.steps) ++rows[s.row->name];
+        for (const PlannedStep& s : plan.steps) ++rows[s.is_copy() ? "copy" : s.row->name];
         std::string line;
         for (const auto& [name, n] : rows) line += fmt::format("{}{} x {}", line.empty() ? "" : ", ", n, name);
         detail("bucket of {} rows: {}", plan.options.binding.rows, line);
@@ -78,15 +58,15 @@ CLI::Option* add_model(CLI::App& app, CommonOptions& o) {
 }
 
 void add_common(CLI::App& app, CommonOptions& o) {
-    std::vector<std::string> chips = {"auto"}, passes;
-    for (std::string_view word : known_chips()) chips.emplace_back(word);
+    std::vector<std::string> passes;
     for (const Pass& p : pipeline()) passes.emplace_back(p.name);
     const auto add = [&](CLI::Option* option, const char* kind = "") {
         return option->group("Options of every command")->type_name(kind);
     };
-    add(app.add_option("--chip", o.chip, "which chip may be used; `busbar chips` lists them"), "CHIP")
+    add(app.add_option("--chip", o.chip, "which chips may be used, a comma between them; `busbar chips` lists them"),
+        "CHIPS")
         ->capture_default_str()
-        ->check(list_of(chips));
+        ->check(some_text());
     add(app.add_option("--isa", o.isa, "force an instruction set of the chip; `busbar chips` lists them"), "NAME");
     add(app.add_flag("--no-fallback", o.no_fallback, "a node that would run elsewhere is an error (exit 4)"));
     add(app.add_option("--numerics", o.numerics, "what kernels may round: strict, accurate, fast"), "WORD")
@@ -126,15 +106,44 @@ void apply_common(const CommonOptions& o) {
         throw chip_error("", "[gate] --gate full: this build cannot check a chip on a model yet; use auto or off");
 }
 
+std::vector<Device*> OpenChips::pointers() const {
+    std::vector<Device*> out;
+    for (const auto& device : devices) out.push_back(device.get());
+    return out;
+}
+
+std::vector<const Profile*> OpenChips::profiles() const {
+    std::vector<const Profile*> out;
+    for (const auto& device : devices) out.push_back(&device->profile());
+    return out;
+}
+
 std::unique_ptr<Device> open_device(const CommonOptions& o) {
-    const Span span("open chip");
-    const std::vector<std::string> words = split_words(o.chip, ',');
-    if (words.size() > 1)
-        throw chip_error("", "[cli] this build runs a model on one chip at a time; --chip {} names {}", o.chip,
-                         words.size());
-    auto device = open_chip(words[0] == "auto" ? fallback_chip() : std::string_view(words[0]), {o.threads, o.isa});
-    detail("chip {}: {}", device->profile().chip, device->profile().detail);
-    return device;
+    if (o.chip.find(',') != std::string::npos)
+        throw usage_error("[chips] expected one chip in --chip, got {}", quote(o.chip));
+    return open_chip(o.chip == "auto" ? fallback_chip() : std::string_view(o.chip), {o.threads, o.isa, ""});
+}
+
+OpenChips open_chips(const CommonOptions& o) {
+    const Span span("open chips");
+    OpenChips chips;
+    bool complete = false;  // somebody among them takes everything
+    for (std::string name : split_words(o.chip, ',')) {
+        if (name == "auto") name = fallback_chip();
+        if (std::ranges::find(chips.names, name) != chips.names.end())
+            throw usage_error("[chips] expected each chip once in --chip, got {} twice", quote(name));
+        complete |= name == fallback_chip() || name == oracle_chip();
+        chips.names.push_back(std::move(name));
+    }
+    for (const std::string& name : chips.names) {
+        const ChipSpec* spec = find_chip(name);
+        const bool takes_isa = chips.names.size() == 1 || (spec != nullptr && spec->isas().size() > 1);
+        chips.devices.push_back(open_chip(name, {o.threads, takes_isa ? o.isa : "", ""}));
+        const Profile& p = chips.devices.back()->profile();
+        detail("chip {}: {}", p.chip, p.detail);
+    }
+    if (!complete && !o.no_fallback) chips.devices.push_back(open_chip(fallback_chip(), {o.threads, "", ""}));
+    return chips;
 }
 
 int64_t choose_context(const CommonOptions& o, const DecoderConfig& config) {
@@ -148,10 +157,11 @@ OpenModel open_model(const CommonOptions& o, const std::function<void(LoadOption
         const Span span("open model");
         m.file = open_model_file(o.model);
     }
-    m.device = open_device(o);
+    m.chips = open_chips(o);
     const DecoderConfig config = read_config(m.file);
-    if (!o.split.empty()) check_split(o.split, m.device->profile().chip, config.layers);
     LoadOptions load;
+    load.asked = m.chips.asked();
+    if (!o.split.empty()) load.layers = parse_split(o.split, m.chips.names, config.layers);
     load.accuracy = *parse_accuracy(o.numerics);
     load.order = *parse_order(o.order);
     load.cache_element = o.kv;
@@ -167,9 +177,10 @@ OpenModel open_model(const CommonOptions& o, const std::function<void(LoadOption
         const Span span("import");
         imported = import_model(m.file, load.context);
     }
-    read_ahead(imported.files, m.device->profile().memory_bytes.value);
+    read_ahead(imported.files, m.chips.devices[0]->profile().memory_bytes.value);
     stop_if_interrupted();
-    ReadyModel ready = load_model(std::move(imported), *m.device, load);
+    ReadyModel ready = load_model(std::move(imported), m.chips.pointers(), load);
+    for (const std::string& why : ready.placement) note("{}", why);
     m.end_ids = std::move(ready.end_ids);
     m.loaded = std::move(ready.loaded);
     m.load_seconds = seconds_since_start() - before;
@@ -201,7 +212,13 @@ Json placement_json(const LoadedModel& model) {
     Json nodes = Json::object(), shares = Json::object();
     for (const auto& [chip, n] : plan.nodes_per_chip()) nodes[chip] = n;
     for (const auto& [chip, share] : plan.flops_share()) shares[chip] = share;
-    return {{"nodes", nodes}, {"flops_share", shares}, {"copies", 0}, {"refused", plan.refused}};
+    const CopyUse& copied = model.copied();
+    return {{"nodes", nodes},
+            {"flops_share", shares},
+            {"copies", plan.copies()},
+            {"copy_bytes", plan.copied_bytes()},
+            {"copied", {{"copies", copied.copies}, {"bytes", copied.bytes}, {"seconds", copied.seconds}}},
+            {"refused", plan.refused}};
 }
 
 Json memory_json(const LoadedModel& model) {

@@ -1,9 +1,12 @@
 // busbar show STAGE MODEL: prints a stage of the river.
 #include <fmt/format.h>
 
+#include <numeric>
+
 #include "base/error.h"
 #include "common.h"
 #include "flags.h"
+#include "plan/placement.h"
 #include "support.h"
 
 namespace busbar {
@@ -105,6 +108,15 @@ void show_passes(const CommonOptions& common, const std::vector<PassReport>& rep
 Json plan_json(const Plan& plan) {
     Json steps = Json::array();
     for (const PlannedStep& s : plan.steps) {
+        if (s.is_copy()) {
+            steps.push_back({{"op", "copy"},
+                             {"value", plan.graph.values()[s.value].name},
+                             {"from", plan.chips[s.from]->chip},
+                             {"chip", plan.chips[s.chip]->chip},
+                             {"bytes", s.cost.bytes},
+                             {"seconds", s.seconds}});
+            continue;
+        }
         const Node& n = plan.graph.nodes()[s.node];
         steps.push_back({{"op", n.op->name},
                          {"node", n.name},
@@ -120,10 +132,10 @@ Json plan_json(const Plan& plan) {
             {"numerics", name_of(plan.options.accuracy)},
             {"order", name_of(plan.options.order)},
             {"steps", steps},
-            {"scratch_bytes", plan.scratch_bytes[0]},
+            {"scratch_bytes", std::accumulate(plan.scratch_bytes.begin(), plan.scratch_bytes.end(), uint64_t{0})},
             {"scratch_unshared", plan.scratch_unshared},
             {"predicted_s", plan.seconds()},
-            {"copies", 0}};
+            {"copies", plan.copies()}};
 }
 
 int show(const ShowOptions& o) {
@@ -152,10 +164,10 @@ int show(const ShowOptions& o) {
                 put(model.graph.print());
             return 0;
         }
-        const auto device = open_device(o.common);
-        const Profile* chip = &device->profile();
+        const OpenChips chips = open_chips(o.common);
+        const std::vector<const Profile*> profiles = chips.profiles();
         const std::vector<PassReport> reports =
-            run_passes(model.graph, {std::span(&chip, 1)}, {o.common.skip_passes.begin(), o.common.skip_passes.end()});
+            run_passes(model.graph, {profiles}, {o.common.skip_passes.begin(), o.common.skip_passes.end()});
         if (o.stage == "passes") {
             show_passes(o.common, reports);
             return 0;
@@ -165,7 +177,18 @@ int show(const ShowOptions& o) {
         options.order = *parse_order(o.common.order);
         options.cache_element = o.common.kv;
         options.binding = {o.rows, 1, 1, context};
-        const Plan plan = make_plan(model.graph, std::span(&chip, 1), options);
+        options.asked = chips.asked();
+        options.fallback_allowed = !o.common.no_fallback;
+        if (!o.common.split.empty()) {
+            options.layers = parse_split(o.common.split, chips.names, layers_of(model.graph));
+        } else {
+            PlanOptions one = options;
+            one.binding.rows = 1;
+            Placement placement = place_layers(model.graph, profiles, one, context / page_positions);
+            for (const std::string& why : placement.why) note("{}", why);
+            options.layers = std::move(placement.layers);
+        }
+        const Plan plan = make_plan(model.graph, profiles, options);
         if (o.common.json)
             put_json(plan_json(plan));
         else

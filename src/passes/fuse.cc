@@ -4,7 +4,7 @@
 namespace busbar {
 
 int fuse_gated_activation(Graph& graph, const PassContext& context) {
-    if (!context.all_have(op_gated_silu)) return 0;
+    if (!context.any_has(op_gated_silu)) return 0;
     const std::vector<int> uses = count_uses(graph);
     int changes = 0;
     std::vector<Node> out;
@@ -25,7 +25,7 @@ int fuse_gated_activation(Graph& graph, const PassContext& context) {
 }
 
 int fuse_norm_residual(Graph& graph, const PassContext& context) {
-    if (!context.all_have(op_add_rms_norm)) return 0;
+    if (!context.any_has(op_add_rms_norm)) return 0;
     // The add moves down to its norm: legal where the norm is its first reader.
     const std::vector<Node>& nodes = graph.nodes();
     std::vector<int> first_reader(graph.values().size(), -1);

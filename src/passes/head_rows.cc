@@ -8,7 +8,7 @@ namespace busbar {
 // that mixes rows - here: a chain of row-wise ops that ends in the output - moves behind a gather of the rows asked
 // for.
 int head_rows(Graph& graph, const PassContext& context) {
-    if (!context.all_have(op_gather_rows) || graph.outputs.size() != 1) return 0;
+    if (!context.any_has(op_gather_rows) || graph.outputs.size() != 1) return 0;
     int logit_rows = -1;
     for (size_t v = 0; v < graph.values().size(); ++v)
         if (graph.values()[v].source == Source::step && graph.values()[v].name == "logit_rows")

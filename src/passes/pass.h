@@ -14,8 +14,8 @@ namespace busbar {
 /// What passes may know: profiles as data, never a device.
 struct PassContext {
     std::span<const Profile* const> chips;
-    /// True if every chip has a row for `op`: a fused op pays only where nobody has to take it apart again.
-    bool all_have(const OpRow& op) const;
+    /// True if some chip has a row for `op`: where another one runs the node, its plan writes it out again.
+    bool any_has(const OpRow& op) const;
 };
 
 /// A rewriting of the graph that keeps its meaning. One file each in passes/; the order and the reasons stand in

@@ -30,13 +30,11 @@ std::span<const Pass> pipeline() {
     return passes;
 }
 
-bool PassContext::all_have(const OpRow& op) const {
-    for (const Profile* chip : chips) {
-        bool found = false;
-        for (const KernelRow& row : chip->rows) found |= row.op == &op;
-        if (!found) return false;
-    }
-    return true;
+bool PassContext::any_has(const OpRow& op) const {
+    for (const Profile* chip : chips)
+        for (const KernelRow& row : chip->rows)
+            if (row.op == &op) return true;
+    return false;
 }
 
 std::vector<int> count_uses(const Graph& graph) {

@@ -7,7 +7,7 @@ namespace busbar {
 // Q, K, V and gate, up: products of one activation with several weights become one node, placed where the first of them
 // stood. Nothing is concatenated, so each weight keeps its own encoding.
 int share_activations(Graph& graph, const PassContext& context) {
-    if (!context.all_have(op_multi_matmul)) return 0;
+    if (!context.any_has(op_multi_matmul)) return 0;
     std::map<int, std::vector<size_t>> readers;  // activation -> its matmuls with weights, in order
     const std::vector<Node>& nodes = graph.nodes();
     for (size_t i = 0; i < nodes.size(); ++i)

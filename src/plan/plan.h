@@ -17,13 +17,15 @@ struct PlanOptions {
     std::optional<StepLayout>
         layout;                 ///< of the step record that all buckets of a model share; nullopt = this bucket's own
     std::string cache_element;  ///< "f32", "f16", "bf16"; "" = the chip's most exact one
-    bool fallback_allowed = true;  ///< --no-fallback makes any node off the first chip an error
+    std::vector<int> layers;    ///< chip of each layer, from place_layers(); empty = all on the first chip
+    std::map<std::string, int> states;  ///< chips that states must lie on, where another bucket decided it
+    size_t asked = 1;                   ///< so many chips of the list were asked for; the others take what these refuse
+    bool fallback_allowed = true;       ///< --no-fallback makes any node off the chips asked for an error
 };
 
 /// Where a value lives during a step.
 struct Place {
     enum class Where : uint8_t { none, scratch, weight, constant, state, step } where = Where::none;
-    int chip = 0;         ///< index into the plan's chips
     uint64_t offset = 0;  ///< bytes into the chip's scratch or constants; words into the step record
     uint64_t bytes = 0;
     int index = -1;  ///< of the weight or state in the plan's lists
@@ -43,12 +45,15 @@ struct PlannedState {
     Element element = Element::f32;
 };
 
+/// A kernel, or a copy of a value from one chip's memory to another's.
 struct PlannedStep {
     int node = -1;
-    int chip = 0;
+    int chip = 0;  ///< index into the plan's chips; of a copy: where to
     const KernelRow* row = nullptr;
-    Cost cost;           ///< bytes include the weights in their planned form
-    double seconds = 0;  ///< predicted
+    int value = -1, from = -1;  ///< of a copy: what, and the chip it comes from
+    Cost cost;                  ///< bytes include the weights in their planned form
+    double seconds = 0;         ///< predicted
+    bool is_copy() const { return node < 0; }
 };
 
 /// Every decision of a run, made once per bucket of rows: what runs where with which kernel, where values lie, in which
@@ -58,28 +63,34 @@ struct Plan {
     std::vector<const Profile*> chips;
     PlanOptions options;
     StepLayout layout;
-    std::vector<PlannedStep> steps;  ///< in order; views have none
-    std::vector<Place> places;       ///< by value
+    std::vector<PlannedStep> steps;          ///< in order; views have none
+    std::vector<std::vector<Place>> places;  ///< by chip, then value
     std::vector<PlannedWeight> weights;
     std::vector<PlannedState> states;
     std::vector<uint64_t> scratch_bytes, constant_bytes;  ///< per chip
     uint64_t scratch_unshared = 0;                        ///< what scratch would take if no two values shared memory
     int reused = 0;                                       ///< values that lie where another one lay before
-    std::vector<std::string> refused;                     ///< nodes that the first chip could not take, and why
+    std::vector<std::string> refused;  ///< nodes that the chip meant for their layer could not take, and why
 
+    const Place& place(int chip, int value) const { return places[chip][value]; }
+    int output_chip() const { return steps.back().chip; }  ///< whose scratch holds the logits
+    int nodes() const;                                     ///< steps that are kernels
+    int copies() const { return static_cast<int>(steps.size()) - nodes(); }
+    double copied_bytes() const;  ///< per step, all rows of the bucket in use
     double seconds() const;
     uint64_t weight_bytes() const;  ///< read per step at most: each weight once
     Cost total() const;
     std::map<std::string, int> nodes_per_chip() const;
     std::map<std::string, double> flops_share() const;
-    /// "placed 272/272 nodes on cpu (100 % of flops), 0 copies, 98 MB"
+    /// "placed 272/272 nodes on cpu (100 % of flops), 0 copies, 98 MB", and what the chips asked for refused.
     std::string placement_line(uint64_t memory_bytes) const;
     /// The table of `show plan`; a golden for small models on synthetic profiles.
     std::string print() const;
 };
 
-/// chips[0] is the one asked for; the others are fallbacks, in order. Throws Error{chip} where no chip can take a node,
-/// or a fallback is not allowed: the message lists nodes and reasons.
+/// The first options.asked chips were asked for; the others are fallbacks, in order. A node goes to its layer's chip,
+/// else to the next that takes it; nodes that share a state stay together. Throws Error{chip} where no chip can take a
+/// node, or a fallback is not allowed: the message lists nodes and reasons.
 Plan make_plan(const Graph& graph, std::span<const Profile* const> chips, const PlanOptions& options);
 
 }  // namespace busbar

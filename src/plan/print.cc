@@ -1,5 +1,8 @@
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <numeric>
+
 #include "plan/plan.h"
 
 namespace busbar {
@@ -26,8 +29,8 @@ std::string short_weight(const Value& value) {
     return name;
 }
 
-std::string place_words(const Plan& plan, int v) {
-    const Place& p = plan.places[v];
+std::string place_words(const Plan& plan, int chip, int v) {
+    const Place& p = plan.place(chip, v);
     const Value& value = plan.graph.values()[v];
     switch (p.where) {
         case Place::Where::scratch:
@@ -69,16 +72,28 @@ Cost Plan::total() const {
     return c;
 }
 
+int Plan::nodes() const {
+    return static_cast<int>(std::ranges::count_if(steps, [](const PlannedStep& s) { return !s.is_copy(); }));
+}
+
+double Plan::copied_bytes() const {
+    double bytes = 0;
+    for (const PlannedStep& step : steps) bytes += step.is_copy() ? step.cost.bytes : 0;
+    return bytes;
+}
+
 std::map<std::string, int> Plan::nodes_per_chip() const {
     std::map<std::string, int> out;
-    for (const PlannedStep& step : steps) ++out[chips[step.chip]->chip];
+    for (const PlannedStep& step : steps)
+        if (!step.is_copy()) ++out[chips[step.chip]->chip];
     return out;
 }
 
 std::map<std::string, double> Plan::flops_share() const {
     std::map<std::string, double> out;
     const double all = total().flops;
-    for (const PlannedStep& step : steps) out[chips[step.chip]->chip] += all > 0 ? step.cost.flops / all : 0;
+    for (const PlannedStep& step : steps)
+        if (!step.is_copy()) out[chips[step.chip]->chip] += all > 0 ? step.cost.flops / all : 0;
     for (auto& [chip, share] : out) share = std::min(share, 1.0);
     return out;
 }
@@ -87,8 +102,14 @@ std::string Plan::placement_line(uint64_t memory_bytes) const {
     std::string out = "placed";
     const auto shares = flops_share();
     for (const auto& [chip, nodes] : nodes_per_chip())
-        out += fmt::format(" {}/{} nodes on {} ({:.3g} % of flops),", nodes, steps.size(), chip, 100 * shares.at(chip));
-    return out + fmt::format(" 0 copies, {} MB", (memory_bytes + 500000) / 1000000);
+        out +=
+            fmt::format(" {}/{} nodes on {} ({:.3g} % of flops),", nodes, this->nodes(), chip, 100 * shares.at(chip));
+    out += fmt::format(" {} copies", copies());
+    if (copies() > 0) out += fmt::format(" ({} a step)", short_bytes(copied_bytes()));
+    out += fmt::format(", {} MB", (memory_bytes + 500000) / 1000000);
+    for (size_t i = 0; i < refused.size() && i < 3; ++i) out += (i == 0 ? "; refused by " : "; ") + refused[i];
+    if (refused.size() > 3) out += fmt::format("; and {} more kinds", refused.size() - 3);
+    return out;
 }
 
 std::string Plan::print() const {
@@ -101,20 +122,29 @@ std::string Plan::print() const {
     out += fmt::format("{:>4}  {:<28} {:<26} {:>8} {:>9}  {}\n", "#", "node", "row", "bytes", "us",
                        "reads -> writes; @offset in scratch");
     for (size_t i = 0; i < steps.size(); ++i) {
+        const int c = steps[i].chip;
+        if (steps[i].is_copy()) {
+            out += fmt::format("{:>4}  {:<28} {:<26} {:>8} {:>9.1f}  {} -> {}\n", i, "copy",
+                               chips[steps[i].from]->chip + " -> " + chips[c]->chip, short_bytes(steps[i].cost.bytes),
+                               1e6 * steps[i].seconds, place_words(*this, steps[i].from, steps[i].value),
+                               place_words(*this, c, steps[i].value));
+            continue;
+        }
         const Node& n = graph.nodes()[steps[i].node];
         std::string reads, writes;
-        for (int v : n.inputs) reads += (reads.empty() ? "" : " ") + place_words(*this, v);
-        for (int v : n.outputs) writes += (writes.empty() ? "" : " ") + place_words(*this, v);
+        for (int v : n.inputs) reads += (reads.empty() ? "" : " ") + place_words(*this, c, v);
+        for (int v : n.outputs) writes += (writes.empty() ? "" : " ") + place_words(*this, c, v);
         out += fmt::format("{:>4}  {:<28} {:<26} {:>8} {:>9.1f}  {} -> {}\n", i, n.name, steps[i].row->name,
                            short_bytes(steps[i].cost.bytes), 1e6 * steps[i].seconds, reads, writes);
     }
     std::map<std::string, std::pair<int, uint64_t>> forms;
     std::map<std::string, std::string> reasons;
     for (const PlannedWeight& w : weights) {
-        auto& [count, bytes] = forms[w.form->name];
+        const std::string name = chips.size() > 1 ? w.form->name + " on " + chips[w.chip]->chip : w.form->name;
+        auto& [count, bytes] = forms[name];
         ++count;
         bytes += w.bytes;
-        reasons[w.form->name] = w.why;
+        reasons[name] = w.why;
     }
     for (const auto& [form, sums] : forms)
         out += fmt::format("weights  {} in form {}, {} bytes{}\n", sums.first, form, sums.second,
@@ -122,7 +152,8 @@ std::string Plan::print() const {
     out += fmt::format(
         "buffers  scratch {} bytes, {} without sharing; {} values lie where another one lay before; constants {} "
         "bytes\n",
-        scratch_bytes[0], scratch_unshared, reused, constant_bytes[0]);
+        std::accumulate(scratch_bytes.begin(), scratch_bytes.end(), uint64_t{0}), scratch_unshared, reused,
+        std::accumulate(constant_bytes.begin(), constant_bytes.end(), uint64_t{0}));
     if (!states.empty()) {
         const ValueType& t = graph.type_of(states[0].value);
         out += fmt::format("states   {} of [{} heads, {} wide] {}, paged {}, {} positions x {} sequences\n",
@@ -130,7 +161,7 @@ std::string Plan::print() const {
                            options.binding.context, options.binding.sequences);
     }
     std::string line = placement_line(0);
-    return out + line.substr(0, line.rfind(',')) + "\n";
+    return out + line.replace(line.find(", 0 MB"), 6, "") + "\n";
 }
 
 }  // namespace busbar

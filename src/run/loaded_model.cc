@@ -3,9 +3,11 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <chrono>
 
 #include "base/check.h"
 #include "base/error.h"
+#include "run/convert.h"
 
 namespace busbar {
 
@@ -15,32 +17,28 @@ std::string megabytes(uint64_t bytes) {
     return fmt::format("{} MB", with_commas((bytes + 500000) / 1000000));
 }
 
-// Decoded values as the chip keeps them between ops.
-std::vector<std::byte> as_real(const std::vector<double>& values, Element real) {
-    std::vector<std::byte> out(values.size() * bytes_of(real));
-    for (size_t i = 0; i < values.size(); ++i) {
-        if (real == Element::f64) {
-            std::memcpy(out.data() + 8 * i, &values[i], 8);
-        } else {
-            BUSBAR_CHECK(real == Element::f32);
-            const auto x = static_cast<float>(values[i]);
-            std::memcpy(out.data() + 4 * i, &x, 4);
-        }
-    }
-    return out;
-}
-
 }  // namespace
 
-LoadedModel::LoadedModel(std::vector<Plan> plans, std::vector<std::shared_ptr<const MappedFile>> files, Device& device,
-                         int64_t cache_pages)
-    : plans_(std::move(plans)), files_(std::move(files)), device_(device) {
+MemoryUse& MemoryUse::operator+=(const MemoryUse& o) {
+    mapped_weights += o.mapped_weights;
+    packed_weights += o.packed_weights;
+    constants += o.constants;
+    cache += o.cache;
+    scratch += o.scratch;
+    return *this;
+}
+
+LoadedModel::LoadedModel(std::vector<Plan> plans, std::vector<std::shared_ptr<const MappedFile>> files,
+                         std::vector<Device*> devices, int64_t cache_pages)
+    : plans_(std::move(plans)), files_(std::move(files)), devices_(std::move(devices)) {
     BUSBAR_CHECK(!plans_.empty());
-    for (const Plan& plan : plans_) BUSBAR_CHECK(plan.layout == plans_[0].layout);
+    for (const Plan& plan : plans_)
+        BUSBAR_CHECK(plan.layout == plans_[0].layout && plan.chips.size() == devices_.size());
     layout_ = plans_[0].layout;
     vocabulary_ = plans_[0].graph.type_of(plans_[0].graph.outputs[0]).shape.last().n;
     cache_pages_ = cache_pages > 0 ? cache_pages : layout_.pages * layout_.max_sequences;
     last_logit_rows_.resize(layout_.max_logit_rows);
+    find_states();
     count_memory();
     check_fit();
     load_weights();
@@ -50,133 +48,248 @@ LoadedModel::LoadedModel(std::vector<Plan> plans, std::vector<std::shared_ptr<co
 
 LoadedModel::~LoadedModel() = default;
 
+// Plans of several buckets number states as their graphs do; the model's word for a state is the same in all.
+void LoadedModel::find_states() {
+    std::map<std::string, int> known;
+    for (const Plan& plan : plans_) {
+        std::vector<int>& planned = planned_states_.emplace_back();
+        for (const PlannedState& s : plan.states) {
+            const Value& value = plan.graph.values()[s.value];
+            const auto [at, is_new] = known.emplace(value.name, static_cast<int>(states_.size()));
+            if (is_new) states_.push_back({s.chip, nullptr, devices_[s.chip]->page_bytes(value.type, s.element)});
+            BUSBAR_CHECK(states_[at->second].chip == s.chip, "a state on two chips: " + value.name);
+            planned.push_back(at->second);
+        }
+    }
+}
+
 void LoadedModel::count_memory() {
-    const Plan& plan = plans_.front();
-    for (const PlannedWeight& w : plan.weights)
-        (w.form->in_place ? memory_.mapped_weights : memory_.packed_weights) += w.bytes;
-    for (const Plan& p : plans_) {
-        memory_.scratch = std::max(memory_.scratch, p.scratch_bytes[0]);
-        memory_.constants += p.constant_bytes[0];
+    memory_.resize(devices_.size());
+    std::map<std::pair<const StoredTensor*, int>, bool> seen;
+    for (const Plan& plan : plans_) {
+        for (const PlannedWeight& w : plan.weights) {
+            if (!seen.emplace(std::pair(plan.graph.values()[w.value].weight.get(), w.chip), true).second) continue;
+            MemoryUse& m = memory_[w.chip];
+            (w.form->in_place ? m.mapped_weights : m.packed_weights) += w.bytes;
+        }
+        for (size_t c = 0; c < devices_.size(); ++c) {
+            memory_[c].scratch = std::max(memory_[c].scratch, plan.scratch_bytes[c]);
+            memory_[c].constants += plan.constant_bytes[c];
+        }
     }
-    for (const PlannedState& s : plan.states) {
-        state_page_bytes_.push_back(device_.page_bytes(plan.graph.type_of(s.value), s.element));
-        page_bytes_ += state_page_bytes_.back();
+    for (const LoadedState& s : states_) {
+        page_bytes_ += s.page_bytes;
+        memory_[s.chip].cache += s.page_bytes * cache_pages_;
     }
-    memory_.cache = page_bytes_ * cache_pages_;
+}
+
+MemoryUse LoadedModel::memory() const {
+    MemoryUse sum;
+    for (const MemoryUse& m : memory_) sum += m;
+    return sum;
 }
 
 void LoadedModel::check_fit() const {
-    const auto available = static_cast<uint64_t>(device_.profile().memory_bytes.value);
-    if (available == 0 || memory_.total() <= available) return;
-    const uint64_t without_cache = memory_.total() - memory_.cache;
-    std::string fix = "no context fits: a smaller or more compressed model is needed";
-    if (without_cache < available && page_bytes_ > 0)
-        fix = fmt::format("--context {} would fit",
-                          (available - without_cache) / page_bytes_ / layout_.max_sequences * page_positions);
-    throw does_not_fit("[memory] {} needs {} (weights {}, cache {} for {} positions, scratch {}), {} has {}; {}",
-                       plans_[0].graph.title, megabytes(memory_.total()),
-                       megabytes(memory_.mapped_weights + memory_.packed_weights + memory_.constants),
-                       megabytes(memory_.cache), cache_pages_ * page_positions, megabytes(memory_.scratch),
-                       device_.profile().chip, megabytes(available), fix);
+    for (size_t c = 0; c < devices_.size(); ++c) {
+        const MemoryUse& m = memory_[c];
+        const auto available = static_cast<uint64_t>(devices_[c]->profile().memory_bytes.value);
+        if (available == 0 || m.total() <= available) continue;
+        const uint64_t without_cache = m.total() - m.cache;
+        std::string fix =
+            "no context fits: a smaller or more compressed model, or another chip beside this one, is needed";
+        if (without_cache < available && m.cache > 0)
+            fix = fmt::format("--context {} would fit",
+                              static_cast<int64_t>(static_cast<double>(available - without_cache) /
+                                                   static_cast<double>(m.cache) * static_cast<double>(cache_pages_)) /
+                                  layout_.max_sequences * page_positions);
+        throw does_not_fit("[memory] {} needs {} (weights {}, cache {} for {} positions, scratch {}), {} has {}; {}",
+                           plans_[0].graph.title, megabytes(m.total()),
+                           megabytes(m.mapped_weights + m.packed_weights + m.constants), megabytes(m.cache),
+                           cache_pages_ * page_positions, megabytes(m.scratch), devices_[c]->profile().chip,
+                           megabytes(available), fix);
+    }
 }
 
 void LoadedModel::load_weights() {
-    const Plan& plan = plans_.front();
-    for (const PlannedWeight& w : plan.weights)
-        weights_.push_back(device_.pack(plan.graph.values()[w.value].weight, *w.form));
-    for (uint64_t bytes : state_page_bytes_)
-        states_.push_back(device_.allocate(std::max<uint64_t>(bytes * cache_pages_, 64)));
-    scratch_ = device_.allocate(std::max<uint64_t>(memory_.scratch, 64));
+    for (const Plan& plan : plans_) {
+        std::vector<const PackedWeight*>& planned = planned_weights_.emplace_back();
+        for (const PlannedWeight& w : plan.weights) {
+            const auto& tensor = plan.graph.values()[w.value].weight;
+            auto& packed = weights_[{tensor.get(), w.chip}];
+            if (!packed) packed = devices_[w.chip]->pack(tensor, *w.form);
+            planned.push_back(packed.get());
+        }
+    }
+    for (LoadedState& s : states_)
+        s.buffer = devices_[s.chip]->allocate(std::max<uint64_t>(s.page_bytes * cache_pages_, 64));
+    for (size_t c = 0; c < devices_.size(); ++c)
+        scratch_.push_back(devices_[c]->allocate(std::max<uint64_t>(memory_[c].scratch, 64)));
 }
 
 void LoadedModel::load_constants() {
-    const Element real = device_.profile().real;
     for (const Plan& plan : plans_) {
-        constants_.push_back(device_.allocate(std::max<uint64_t>(plan.constant_bytes[0], 64)));
-        for (size_t v = 0; v < plan.graph.values().size(); ++v) {
-            const Value& value = plan.graph.values()[v];
-            if (plan.places[v].where != Place::Where::constant || value.source == Source::node) continue;
-            std::vector<double> data = value.constant.data;
-            if (value.source == Source::weight) {
-                const Encoding& e = *value.weight->encoding;
-                std::vector<float> decoded(value.weight->count());
-                e.decode(value.weight->bytes.data(), decoded.data(), decoded.size() / e.block);
-                data.assign(decoded.begin(), decoded.end());
+        auto& buffers = constants_.emplace_back();
+        for (size_t c = 0; c < devices_.size(); ++c) {
+            buffers.push_back(devices_[c]->allocate(std::max<uint64_t>(plan.constant_bytes[c], 64)));
+            for (size_t v = 0; v < plan.graph.values().size(); ++v) {
+                const Value& value = plan.graph.values()[v];
+                const Place& place = plan.places[c][v];
+                if (place.where != Place::Where::constant || value.source == Source::node) continue;
+                std::vector<double> data = value.constant.data;
+                if (value.source == Source::weight) {
+                    const Encoding& e = *value.weight->encoding;
+                    std::vector<float> decoded(value.weight->count());
+                    e.decode(value.weight->bytes.data(), decoded.data(), decoded.size() / e.block);
+                    data.assign(decoded.begin(), decoded.end());
+                }
+                devices_[c]->write(*buffers.back(), place.offset, as_real(data, devices_[c]->profile().real));
             }
-            device_.write(*constants_.back(), plan.places[v].offset, as_real(data, real));
         }
     }
     for (const auto& file : files_) file->check_intact();
+}
+
+Operand LoadedModel::operand(size_t bucket, int chip, int v) const {
+    const Plan& plan = plans_[bucket];
+    const Place& place = plan.place(chip, v);
+    Operand o;
+    o.type = plan.graph.type_of(v);
+    o.extents = o.type.shape.bind(plan.options.binding);
+    o.element = o.type.kind == Kind::index ? Element::i32 : devices_[chip]->profile().real;
+    o.offset = place.offset;
+    switch (place.where) {
+        case Place::Where::scratch:
+            o.buffer = scratch_[chip].get();
+            break;
+        case Place::Where::constant:
+            o.buffer = constants_[bucket][chip].get();
+            break;
+        case Place::Where::state:
+            o.buffer = &state_buffer(bucket, place.index);
+            o.element = plan.states[place.index].element;
+            o.offset = 0;
+            break;
+        case Place::Where::weight:
+            o.where = Operand::Where::weight;
+            o.weight = planned_weights_[bucket][place.index];
+            break;
+        case Place::Where::step:
+            o.where = Operand::Where::step;
+            break;
+        case Place::Where::none:
+            BUSBAR_CHECK(false, "a value without a place: " + plan.graph.values()[v].name);
+    }
+    return o;
 }
 
 void LoadedModel::prepare(size_t bucket) {
     const Plan& plan = plans_[bucket];
-    const auto operand = [&](int v) {
-        const Place& place = plan.places[v];
-        Operand o;
-        o.type = plan.graph.type_of(v);
-        o.extents = o.type.shape.bind(plan.options.binding);
-        o.element = o.type.kind == Kind::index ? Element::i32 : device_.profile().real;
-        o.offset = place.offset;
-        switch (place.where) {
-            case Place::Where::scratch:
-                o.buffer = scratch_.get();
-                break;
-            case Place::Where::constant:
-                o.buffer = constants_[bucket].get();
-                break;
-            case Place::Where::state:
-                o.buffer = states_[place.index].get();
-                o.element = plan.states[place.index].element;
-                o.offset = 0;
-                break;
-            case Place::Where::weight:
-                o.where = Operand::Where::weight;
-                o.weight = weights_[place.index].get();
-                break;
-            case Place::Where::step:
-                o.where = Operand::Where::step;
-                break;
-            case Place::Where::none:
-                BUSBAR_CHECK(false, "a value without a place: " + plan.graph.values()[v].name);
+    std::vector<Part>& parts = parts_.emplace_back();
+    for (size_t first = 0; first < plan.steps.size();) {
+        const PlannedStep& begin = plan.steps[first];
+        size_t last = first + 1;
+        if (begin.is_copy()) {
+            const uint64_t bytes = plan.graph.type_of(begin.value).shape.count(plan.options.binding) * sizeof(double);
+            if (staged_.size() < bytes) staged_.resize(bytes);
+            parts.push_back({first, last, begin.chip, nullptr});
+            first = last;
+            continue;
         }
-        return o;
-    };
-    std::vector<ProgramStep> steps;
-    for (const PlannedStep& planned : plan.steps) {
-        const Node& n = plan.graph.nodes()[planned.node];
-        ProgramStep step{planned.row, n.name, n.attributes, {}, {}};
-        for (int v : n.inputs) step.inputs.push_back(operand(v));
-        for (int v : n.outputs) step.outputs.push_back(operand(v));
-        steps.push_back(std::move(step));
+        while (last < plan.steps.size() && !plan.steps[last].is_copy() && plan.steps[last].chip == begin.chip) ++last;
+        std::vector<ProgramStep> steps;
+        for (size_t i = first; i < last; ++i) {
+            const Node& n = plan.graph.nodes()[plan.steps[i].node];
+            ProgramStep step{plan.steps[i].row, n.name, n.attributes, {}, {}};
+            for (int v : n.inputs) step.inputs.push_back(operand(bucket, begin.chip, v));
+            for (int v : n.outputs) step.outputs.push_back(operand(bucket, begin.chip, v));
+            steps.push_back(std::move(step));
+        }
+        parts.push_back({first, last, begin.chip, devices_[begin.chip]->prepare(std::move(steps), layout_)});
+        first = last;
     }
-    programs_.push_back(device_.prepare(std::move(steps), layout_));
 }
 
-void LoadedModel::step(const StepRecord& record) {
-    BUSBAR_CHECK(record.layout() == layout_);
-    const int64_t rows = record.header().rows;
+size_t LoadedModel::bucket_for(int64_t rows) const {
     size_t bucket = 0;
     while (bucket + 1 < plans_.size() && plans_[bucket].options.binding.rows < rows) ++bucket;
-    BUSBAR_CHECK(rows <= plans_[bucket].options.binding.rows &&
+    return bucket;
+}
+
+void LoadedModel::step(const StepRecord& record, StepObserver* observer) {
+    BUSBAR_CHECK(record.layout() == layout_);
+    const size_t bucket = bucket_for(record.header().rows);
+    BUSBAR_CHECK(record.header().rows <= plans_[bucket].options.binding.rows &&
                  record.header().logit_rows <= plans_[bucket].options.binding.logit_rows);
     last_bucket_ = bucket;
+    record_ = &record;
     std::copy_n(record.words().begin() + layout_.logit_rows(), record.header().logit_rows, last_logit_rows_.begin());
-    programs_[bucket]->run(record.words());
+    for (const Part& part : parts_[bucket]) run_part(part, bucket, observer);
     for (const auto& file : files_) file->check_intact();
+}
+
+void LoadedModel::run_part(const Part& part, size_t bucket, StepObserver* observer) {
+    if (part.program && observer == nullptr) {
+        part.program->run(record_->words());
+        return;
+    }
+    for (size_t i = part.first; i < part.last; ++i) {
+        if (observer) observer->before(*this, bucket, i);
+        if (part.program)
+            part.program->run_steps(record_->words(), i - part.first, i - part.first + 1);
+        else
+            copy_value(plans_[bucket], plans_[bucket].steps[i]);
+        if (observer) observer->after(*this, bucket, i);
+    }
+}
+
+std::vector<int64_t> LoadedModel::extents_in_use(const Plan& plan, int value) const {
+    const Shape& shape = plan.graph.type_of(value).shape;
+    std::vector<int64_t> extents = shape.bind(plan.options.binding);
+    if (extents.empty() || record_ == nullptr) return extents;
+    if (shape[0] == Dim(Symbol::rows)) extents[0] = record_->header().rows;
+    if (shape[0] == Dim(Symbol::logit_rows)) extents[0] = record_->header().logit_rows;
+    return extents;
+}
+
+// Only rows in use cross. Where both ends are ordinary memory, the value is moved once; else by way of the host.
+void LoadedModel::copy_value(const Plan& plan, const PlannedStep& step) {
+    const auto start = std::chrono::steady_clock::now();
+    Device &from = *devices_[step.from], &to = *devices_[step.chip];
+    const Place &source = plan.place(step.from, step.value), &target = plan.place(step.chip, step.value);
+    const int64_t n = count_of(extents_in_use(plan, step.value));
+    const bool real = plan.graph.type_of(step.value).kind == Kind::real;
+    const Element a = real ? from.profile().real : Element::i32, b = real ? to.profile().real : Element::i32;
+    const uint64_t bytes = n * bytes_of(a);
+    const auto* here = static_cast<const std::byte*>(scratch_[step.from]->host());
+    auto* there = static_cast<std::byte*>(scratch_[step.chip]->host());
+    if (a != b) {
+        from.read(*scratch_[step.from], source.offset, {staged_.data(), bytes});
+        to.write(*scratch_[step.chip], target.offset, as_real(as_doubles({staged_.data(), bytes}, a), b));
+    } else if (here) {
+        to.write(*scratch_[step.chip], target.offset, {here + source.offset, bytes});
+    } else if (there) {
+        from.read(*scratch_[step.from], source.offset, {there + target.offset, bytes});
+    } else {
+        from.read(*scratch_[step.from], source.offset, {staged_.data(), bytes});
+        to.write(*scratch_[step.chip], target.offset, {staged_.data(), bytes});
+    }
+    ++copied_.copies;
+    copied_.bytes += bytes;
+    copied_.seconds += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
 std::span<const float> LoadedModel::logits(int64_t i) const {
     const Plan& plan = plans_[last_bucket_];
-    const int output = plan.graph.outputs[0];
-    const Element real = device_.profile().real;
+    const int output = plan.graph.outputs[0], chip = plan.output_chip();
+    const Element real = devices_[chip]->profile().real;
     const size_t n = vocabulary(), bytes = n * bytes_of(real);
     if (plan.graph.type_of(output).shape[0] == Dim(Symbol::rows)) i = last_logit_rows_[i];
-    const uint64_t offset = plan.places[output].offset + i * bytes;
-    if (scratch_->host() && real == Element::f32)
-        return {reinterpret_cast<const float*>(static_cast<const std::byte*>(scratch_->host()) + offset), n};
-    staged_.resize(bytes);
-    device_.read(*scratch_, offset, staged_);
+    const uint64_t offset = plan.place(chip, output).offset + i * bytes;
+    Buffer& scratch = *scratch_[chip];
+    if (scratch.host() && real == Element::f32)
+        return {reinterpret_cast<const float*>(static_cast<const std::byte*>(scratch.host()) + offset), n};
+    if (staged_.size() < bytes) staged_.resize(bytes);
+    devices_[chip]->read(scratch, offset, {staged_.data(), bytes});
     converted_.resize(n);
     for (size_t k = 0; k < n; ++k)
         converted_[k] = real == Element::f64 ? static_cast<float>(load<double>(staged_.data() + 8 * k))
@@ -184,22 +297,60 @@ std::span<const float> LoadedModel::logits(int64_t i) const {
     return converted_;
 }
 
+Array LoadedModel::read_value(size_t bucket, int chip, int value) const {
+    const Plan& plan = plans_[bucket];
+    const ValueType& type = plan.graph.type_of(value);
+    Array out{extents_in_use(plan, value), {}};
+    const int64_t n = out.count();
+    const Place& place = plan.place(chip, value);
+    BUSBAR_CHECK(type.kind != Kind::state && place.where != Place::Where::weight && place.where != Place::Where::none,
+                 "a value that can be read: " + plan.graph.values()[value].name);
+    if (place.where == Place::Where::step) {
+        const auto words = record_->words().subspan(place.offset, n);
+        out.data.assign(words.begin(), words.end());
+        return out;
+    }
+    const Buffer& buffer = place.where == Place::Where::scratch ? *scratch_[chip] : *constants_[bucket][chip];
+    const Element e = type.kind == Kind::index ? Element::i32 : devices_[chip]->profile().real;
+    std::vector<std::byte> bytes(n * bytes_of(e));
+    devices_[chip]->read(buffer, place.offset, bytes);
+    out.data = as_doubles(bytes, e);
+    return out;
+}
+
+void LoadedModel::write_value(size_t bucket, int chip, int value, const Array& data) {
+    const Place& place = plans_[bucket].place(chip, value);
+    BUSBAR_CHECK(place.where == Place::Where::scratch && data.extents == extents_in_use(plans_[bucket], value));
+    devices_[chip]->write(*scratch_[chip], place.offset, as_real(data.data, devices_[chip]->profile().real));
+}
+
+Buffer& LoadedModel::state_buffer(size_t bucket, int planned_state) const {
+    return *states_[planned_states_[bucket][planned_state]].buffer;
+}
+
+const PackedWeight& LoadedModel::weight(size_t bucket, int planned_weight) const {
+    return *planned_weights_[bucket][planned_weight];
+}
+
 void LoadedModel::copy_page(int64_t from, int64_t to) {
-    for (size_t s = 0; s < states_.size(); ++s)
-        device_.copy(*states_[s], to * state_page_bytes_[s], *states_[s], from * state_page_bytes_[s],
-                     state_page_bytes_[s]);
+    for (LoadedState& s : states_)
+        devices_[s.chip]->copy(*s.buffer, to * s.page_bytes, *s.buffer, from * s.page_bytes, s.page_bytes);
 }
 
 void LoadedModel::read_page(int64_t page, std::span<std::byte> out) const {
     BUSBAR_CHECK(out.size() == page_bytes_);
-    for (size_t s = 0, at = 0; s < states_.size(); at += state_page_bytes_[s++])
-        device_.read(*states_[s], page * state_page_bytes_[s], out.subspan(at, state_page_bytes_[s]));
+    for (size_t at = 0; const LoadedState& s : states_) {
+        devices_[s.chip]->read(*s.buffer, page * s.page_bytes, out.subspan(at, s.page_bytes));
+        at += s.page_bytes;
+    }
 }
 
 void LoadedModel::write_page(int64_t page, Bytes data) {
     BUSBAR_CHECK(data.size() == page_bytes_);
-    for (size_t s = 0, at = 0; s < states_.size(); at += state_page_bytes_[s++])
-        device_.write(*states_[s], page * state_page_bytes_[s], data.subspan(at, state_page_bytes_[s]));
+    for (size_t at = 0; LoadedState & s : states_) {
+        devices_[s.chip]->write(*s.buffer, page * s.page_bytes, data.subspan(at, s.page_bytes));
+        at += s.page_bytes;
+    }
 }
 
 }  // namespace busbar

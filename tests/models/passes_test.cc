@@ -29,7 +29,7 @@ TEST_P(Passes, EachSwitchedOffGivesTheSameLogits) {
     BUSBAR_NEED("BUSBAR_TINY_MODELS");
     const std::string path = from_environment("BUSBAR_TINY_MODELS") + "/" + GetParam();
     const std::vector<int32_t> ids = {3, 77, 12, 9, 101, 4, 55, 2, 19};
-    for (std::string_view chip : known_chips()) {
+    for (std::string_view chip : {fallback_chip(), oracle_chip()}) {
         const std::vector<float> with = all_logits(*load_model(path, strict(64), chip).model, ids);
         for (const Pass& pass : pipeline()) {
             LoadOptions o = strict(64);

@@ -1,8 +1,11 @@
 #include "llm/engine/load.h"
 
 #include <algorithm>
+#include <map>
 
+#include "base/check.h"
 #include "base/trace.h"
+#include "plan/placement.h"
 
 namespace busbar {
 
@@ -15,6 +18,34 @@ std::vector<int64_t> buckets(const LoadOptions& o) {
     return {rows.begin(), rows.end()};
 }
 
+// A state lies on one chip whatever the bucket: where a chip takes its ops for few rows only, all buckets follow the
+// one that had to go elsewhere.
+std::vector<Plan> plan_buckets(const Graph& graph, std::span<const Profile* const> chips, PlanOptions o,
+                               const LoadOptions& options) {
+    std::vector<Plan> plans;
+    bool settled = false;
+    while (!settled) {
+        settled = true;
+        plans.clear();
+        std::map<std::string, int> seen;
+        for (const int64_t rows : buckets(options)) {
+            const Span span("plan", LogLevel::details, rows);
+            o.binding.rows = rows;
+            o.binding.logit_rows = std::min(rows, options.logit_rows);
+            plans.push_back(make_plan(graph, chips, o));
+            for (const PlannedState& s : plans.back().states) {
+                const std::string& name = plans.back().graph.values()[s.value].name;
+                const auto [at, is_new] = seen.emplace(name, s.chip);
+                if (is_new || at->second == s.chip) continue;
+                BUSBAR_CHECK(!o.states.contains(name), "a state that cannot be settled: " + name);
+                o.states[name] = std::max(at->second, s.chip);
+                settled = false;
+            }
+        }
+    }
+    return plans;
+}
+
 }  // namespace
 
 int64_t default_context(const DecoderConfig& config) {
@@ -22,27 +53,38 @@ int64_t default_context(const DecoderConfig& config) {
 }
 
 ReadyModel load_model(ImportedModel model, Device& device, const LoadOptions& options) {
-    const Profile* chip = &device.profile();
-    ReadyModel ready{std::move(model.config), std::move(model.end_ids), {}, nullptr};
+    return load_model(std::move(model), std::vector<Device*>{&device}, options);
+}
+
+ReadyModel load_model(ImportedModel model, const std::vector<Device*>& devices, const LoadOptions& options) {
+    std::vector<const Profile*> chips;
+    for (const Device* device : devices) chips.push_back(&device->profile());
+    ReadyModel ready{std::move(model.config), std::move(model.end_ids), {}, {}, nullptr};
     {
         const Span span("passes");
-        ready.passes = run_passes(model.graph, {std::span(&chip, 1)}, options.skip_passes);
+        ready.passes = run_passes(model.graph, {chips}, options.skip_passes);
     }
     const auto context = static_cast<int64_t>(round_up(options.context, page_positions));
-    std::vector<Plan> plans;
-    for (const int64_t rows : buckets(options)) {
-        const Span span("plan", LogLevel::details, rows);
-        PlanOptions o;
-        o.accuracy = options.accuracy;
-        o.order = options.order;
-        o.cache_element = options.cache_element;
-        o.fallback_allowed = options.fallback_allowed;
-        o.binding = {rows, std::min(rows, options.logit_rows), options.sequences, context};
-        o.layout = StepLayout{options.chunk, options.logit_rows, options.sequences, context / page_positions};
-        plans.push_back(make_plan(model.graph, std::span(&chip, 1), o));
+    PlanOptions o;
+    o.accuracy = options.accuracy;
+    o.order = options.order;
+    o.cache_element = options.cache_element;
+    o.fallback_allowed = options.fallback_allowed;
+    o.asked = options.asked;
+    o.layout = StepLayout{options.chunk, options.logit_rows, options.sequences, context / page_positions};
+    o.binding = {1, 1, options.sequences, context};
+    o.layers = options.layers;
+    if (o.layers.empty() && o.asked > 1) {
+        const int64_t pages =
+            options.cache_pages > 0 ? options.cache_pages : context / page_positions * options.sequences;
+        Placement placement = place_layers(model.graph, chips, o, pages);
+        o.layers = std::move(placement.layers);
+        ready.placement = std::move(placement.why);
     }
+    std::vector<Plan> plans = plan_buckets(model.graph, chips, o, options);
     const Span span("load");
-    ready.loaded = std::make_unique<LoadedModel>(std::move(plans), std::move(model.files), device, options.cache_pages);
+    ready.loaded =
+        std::make_unique<LoadedModel>(std::move(plans), std::move(model.files), devices, options.cache_pages);
     return ready;
 }
 

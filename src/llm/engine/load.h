@@ -22,6 +22,8 @@ struct LoadOptions {
     int64_t logit_rows = 1;     ///< rows whose logits one step may ask for
     std::set<std::string> skip_passes;
     bool fallback_allowed = true;
+    size_t asked = 1;         ///< so many of the chips were asked for; the others take what these refuse
+    std::vector<int> layers;  ///< chip of each layer by hand, see parse_split(); empty: the planner's choice
 };
 
 /// What to plan for where nobody says: what the model was trained for, at most 8,192 positions, in whole pages.
@@ -32,10 +34,13 @@ struct ReadyModel {
     DecoderConfig config;
     std::vector<int64_t> end_ids;  ///< from the model's own files, besides the tokenizer's
     std::vector<PassReport> passes;
+    std::vector<std::string> placement;  ///< why layers went where, where there was a choice
     std::unique_ptr<LoadedModel> loaded;
 };
 
-/// The middle of the river in one place: passes, a plan per bucket of rows, load. The device must outlive the result.
+/// The middle of the river in one place: passes, a plan per bucket of rows, load. The devices must outlive the result;
+/// the first options.asked of them were asked for.
+ReadyModel load_model(ImportedModel model, const std::vector<Device*>& devices, const LoadOptions& options);
 ReadyModel load_model(ImportedModel model, Device& device, const LoadOptions& options);
 
 }  // namespace busbar

@@ -1,0 +1,101 @@
+#include "plan/rows.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <set>
+
+namespace busbar {
+
+bool has_row(const Profile& chip, const OpRow& op) {
+    return std::ranges::any_of(chip.rows, [&](const KernelRow& r) { return r.op == &op; });
+}
+
+bool takes_form(const Profile& chip, const OpRow& op) {
+    return std::ranges::any_of(chip.rows, [&](const KernelRow& r) { return r.op == &op && !r.form.empty(); });
+}
+
+RowChoice choose_row(const Profile& chip, const Graph& g, const Node& n, const std::string& form,
+                     const PlanOptions& o) {
+    RowChoice best{nullptr, "it has no kernel for it"};
+    for (const KernelRow& row : chip.rows) {
+        if (row.op != n.op) continue;
+        const int64_t rows = o.binding.rows;
+        if (row.form != form) {
+            best.why = fmt::format("no row takes weights {}", form.empty() ? "as values" : form);
+        } else if (row.accuracy > o.accuracy || (o.order == Order::invariant && row.order != Order::invariant)) {
+            best.why = fmt::format("no row is {} and {}", name_of(o.accuracy), name_of(o.order));
+        } else if (rows < row.min_rows || rows > row.max_rows) {
+            best.why = fmt::format("no row takes {} rows", rows);
+        } else if (!best.row || row.share_of_peak > best.row->share_of_peak) {
+            if (chip.refuses) {
+                OpInstance op{n.op, &n.attributes, {}, {}, o.binding, {}};
+                for (int v : n.inputs) {
+                    op.inputs.push_back(g.type_of(v));
+                    op.weights.push_back(g.values()[v].weight.get());
+                }
+                for (int v : n.outputs) op.outputs.push_back(g.type_of(v));
+                if (const std::string why = chip.refuses(row, op); !why.empty()) {
+                    best.why = why;
+                    continue;
+                }
+            }
+            best.row = &row;
+        }
+    }
+    return best;
+}
+
+std::vector<const PackedForm*> choose_forms(const Profile& chip, const Graph& g) {
+    std::vector<std::set<const OpRow*>> uses(g.values().size());
+    for (const Node& n : g.nodes())
+        if (has_row(chip, *n.op))
+            for (int v : n.inputs) uses[v].insert(n.op);
+    std::vector<const PackedForm*> forms(g.values().size(), nullptr);
+    for (size_t v = 0; v < g.values().size(); ++v) {
+        if (g.values()[v].source != Source::weight || uses[v].empty()) continue;
+        if (!std::ranges::all_of(uses[v], [&](const OpRow* op) { return takes_form(chip, *op); }))
+            continue;  // a norm's weight: decoded at load
+        for (const PackedForm& form : chip.forms) {
+            const bool converts =
+                std::ranges::find(form.encodings, g.values()[v].weight->encoding) != form.encodings.end();
+            const bool served = std::ranges::all_of(uses[v], [&](const OpRow* op) {
+                return std::ranges::any_of(chip.rows,
+                                           [&](const KernelRow& r) { return r.op == op && r.form == form.name; });
+            });
+            if (converts && served && (!forms[v] || form.preference > forms[v]->preference)) forms[v] = &form;
+        }
+    }
+    return forms;
+}
+
+uint64_t bytes_in(const PackedForm& form, const StoredTensor& tensor) {
+    return form.bits_per_weight > 0
+               ? static_cast<uint64_t>(static_cast<double>(tensor.count()) * form.bits_per_weight / 8)
+               : tensor.bytes.size();
+}
+
+Cost cost_of(const Graph& g, const Node& n, const std::vector<const PackedForm*>& forms, const Binding& binding) {
+    std::vector<ValueType> in, out;
+    for (int v : n.inputs) in.push_back(g.type_of(v));
+    for (int v : n.outputs) out.push_back(g.type_of(v));
+    Cost c;
+    if (n.op == &op_gather_rows && g.values()[n.inputs[0]].source == Source::weight) {
+        const StoredTensor& t = *g.values()[n.inputs[0]].weight;
+        c.bytes =
+            static_cast<double>(out[0].shape[0].bind(binding)) * static_cast<double>(t.encoding->row_bytes(t.width()));
+        return c;
+    }
+    if (n.op->cost) c = n.op->cost(in, out, binding);
+    for (int v : n.inputs)
+        if (forms[v]) c.bytes += static_cast<double>(bytes_in(*forms[v], *g.values()[v].weight));
+    return c;
+}
+
+double seconds_of(const Profile& chip, const KernelRow& row, const Cost& cost) {
+    const double bandwidth = chip.read_bytes_per_s.value, rate = chip.flops_per_s.value;
+    if (bandwidth <= 0 || rate <= 0) return 0;
+    return std::max(cost.bytes / bandwidth, cost.flops / rate) / row.share_of_peak + chip.step_overhead_s;
+}
+
+}  // namespace busbar
