@@ -59,6 +59,7 @@ int doctor(const CommonOptions& o) {
     apply_common(o);
     std::vector<Finding> findings;
     for (const ChipSpec& spec : chip_table()) {
+        if (spec.isas().empty()) continue;  // no chip by its word alone
         try {
             const auto device = spec.open({o.threads, ""});
             const Profile& p = device->profile();

@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "chips/cpu/cpu.h"
+#include "chips/plugin/plugin.h"
 #include "chips/reference/reference.h"
 
 namespace busbar {
@@ -49,6 +50,16 @@ std::vector<std::string> no_isas() {
     return {""};
 }
 
+std::unique_ptr<Device> open_plugin(const ChipOptions& options) {
+    if (!options.isa.empty())
+        throw usage_error("[chips] expected no instruction set for a plugin, got {}", quote(options.isa));
+    return make_plugin(options.detail);
+}
+
+std::vector<std::string> needs_detail() {
+    return {};
+}
+
 }  // namespace
 
 const std::vector<ChipSpec>& chip_table() {
@@ -58,6 +69,8 @@ const std::vector<ChipSpec>& chip_table() {
         {"reference", ChipRole::oracle,
          "every op in plain loops and double precision: slow, obvious, what others are compared with", no_isas,
          open_reference},
+        {"plugin", ChipRole::guest, "a vendor's library, as plugin:PATH/libNAME.so?key=value (docs/add-a-chip.md)",
+         needs_detail, open_plugin},
     };
     return table;
 }
@@ -68,12 +81,17 @@ std::vector<std::string_view> known_chips() {
     return words;
 }
 
+const ChipSpec* find_chip(std::string_view name) {
+    const std::string_view word = name.substr(0, name.find(':'));
+    for (const ChipSpec& chip : chip_table())
+        if (chip.word == word) return &chip;
+    return nullptr;
+}
+
 std::unique_ptr<Device> open_chip(std::string_view name, ChipOptions options) {
     const size_t colon = name.find(':');
-    const std::string_view word = name.substr(0, colon);
     if (colon != std::string_view::npos) options.detail = name.substr(colon + 1);
-    for (const ChipSpec& chip : chip_table())
-        if (chip.word == word) return chip.open(options);
+    if (const ChipSpec* chip = find_chip(name)) return chip->open(options);
     throw usage_error("[chips] expected one of {}, got {}", listed(known_chips()), quote(name));
 }
 

@@ -12,6 +12,7 @@ namespace busbar {
 enum class ChipRole : uint8_t {
     oracle,    ///< whose numbers are the truth
     fallback,  ///< serves what another chip cannot, and is the one used where none is named
+    guest,     ///< neither
 };
 
 struct ChipOptions {
@@ -25,7 +26,8 @@ struct ChipSpec {
     std::string_view word;  ///< of --chip
     ChipRole role;
     std::string_view doc;  ///< one line for help and `busbar chips`
-    /// Instruction sets that can run on this machine, the best first; {""} where there is no choice.
+    /// Instruction sets that can run on this machine, the best first; {""} where there is no choice. Empty: the word
+    /// alone names no chip, open() needs a detail.
     std::vector<std::string> (*isas)();
     std::unique_ptr<Device> (*open)(const ChipOptions&);
 };
@@ -33,6 +35,8 @@ struct ChipSpec {
 /// Every chip of this build, in the order of its printed table.
 const std::vector<ChipSpec>& chip_table();
 std::vector<std::string_view> known_chips();
+/// By the word before any colon; nullptr if there is no such chip.
+const ChipSpec* find_chip(std::string_view name);
 /// `name` is a word of the table, or word:detail. Throws Error{usage} that lists the known chips, or the instruction
 /// sets that this machine can run.
 std::unique_ptr<Device> open_chip(std::string_view name, ChipOptions options = {});
