@@ -19,7 +19,10 @@ int chips(const CommonOptions& o) {
     Json out = Json::array();
     for (const ChipSpec& spec : chip_table()) {
         Json row = {{"chip", spec.word}, {"doc", spec.doc}};
+        const ChipFindings found = spec.find ? spec.find() : ChipFindings{};
+        if (spec.find) row["devices"] = found.devices;
         try {
+            if (!found.why.empty()) throw chip_error("", "{}", found.why);
             const auto device = spec.open({o.threads, ""});
             device->measure();
             const Profile& p = device->profile();
@@ -40,6 +43,8 @@ int chips(const CommonOptions& o) {
                     figure(p.memory_bytes, 1e9, "GB"), figure(p.read_bytes_per_s, 1e9, "GB/s"),
                     figure(p.flops_per_s, 1e9, "GFLOP/s"), p.rows.size(),
                     spec.isas().size() > 1 ? fmt::format("; --isa {}", fmt::join(spec.isas(), " | ")) : ""));
+            for (size_t i = 0; i < found.devices.size() && found.devices.size() > 1 && !o.json; ++i)
+                put(fmt::format("           --chip {}:{}\n", spec.word, found.devices[i]));
         } catch (const Error& e) {
             row.update({{"usable", false}, {"why", e.what()}});
             if (!o.json) put(fmt::format("{:<10} not usable: {}\n", spec.word, e.what()));

@@ -59,7 +59,10 @@ int doctor(const CommonOptions& o) {
     apply_common(o);
     std::vector<Finding> findings;
     for (const ChipSpec& spec : chip_table()) {
-        if (spec.isas().empty()) continue;  // no chip by its word alone
+        if (spec.isas().empty()) {  // no chip by its word alone, or none of its devices: nothing to mend
+            if (spec.find) findings.push_back({true, fmt::format("no chip {}: {}", spec.word, spec.find().why), ""});
+            continue;
+        }
         try {
             const auto device = spec.open({o.threads, ""});
             const Profile& p = device->profile();

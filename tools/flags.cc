@@ -47,7 +47,9 @@ CLI::Validator list_of(std::vector<std::string> words) {
         size_t begin = 0;
         while (true) {
             const size_t end = text.find(',', begin);
-            if (std::ranges::find(words, text.substr(begin, end - begin)) == words.end())
+            // What stands after a word's colon is for whoever it names to judge.
+            const std::string word = text.substr(begin, std::min(end, text.find(':', begin)) - begin);
+            if (std::ranges::find(words, word) == words.end())
                 return alternatives(words) + " (several: with commas between)";
             if (end == std::string::npos) return std::string();
             begin = end + 1;

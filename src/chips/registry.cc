@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "chips/cpu/cpu.h"
+#include "chips/opencl/opencl.h"
 #include "chips/plugin/plugin.h"
 #include "chips/reference/reference.h"
 
@@ -50,6 +51,22 @@ std::vector<std::string> no_isas() {
     return {""};
 }
 
+std::unique_ptr<Device> open_opencl(const ChipOptions& options) {
+    if (!options.isa.empty())
+        throw usage_error("[chips] expected no instruction set for opencl, got {}", quote(options.isa));
+    return make_opencl(options.detail);
+}
+
+// None where no device is there: what goes over all chips then passes it by.
+std::vector<std::string> opencl_isas() {
+    return find_opencl(true).devices.empty() ? std::vector<std::string>{} : no_isas();
+}
+
+ChipFindings find_opencl_devices() {
+    FoundOpenCl found = find_opencl(false);
+    return {std::move(found.devices), std::move(found.why)};
+}
+
 std::unique_ptr<Device> open_plugin(const ChipOptions& options) {
     if (!options.isa.empty())
         throw usage_error("[chips] expected no instruction set for a plugin, got {}", quote(options.isa));
@@ -69,6 +86,8 @@ const std::vector<ChipSpec>& chip_table() {
         {"reference", ChipRole::oracle,
          "every op in plain loops and double precision: slow, obvious, what others are compared with", no_isas,
          open_reference},
+        {"opencl", ChipRole::guest, "GPUs and other devices through the system's OpenCL, 1.2 or newer; :N picks one",
+         opencl_isas, open_opencl, find_opencl_devices},
         {"plugin", ChipRole::guest, "a vendor's library, as plugin:PATH/libNAME.so?key=value (docs/add-a-chip.md)",
          needs_detail, open_plugin},
     };

@@ -22,14 +22,22 @@ struct ChipOptions {
     std::string detail;
 };
 
+/// What a search found that cannot be taken for granted to be there.
+struct ChipFindings {
+    std::vector<std::string> devices;  ///< by number: what comes after the word and a colon
+    std::string why;                   ///< why there is none; "" if there is any
+};
+
 struct ChipSpec {
     std::string_view word;  ///< of --chip
     ChipRole role;
     std::string_view doc;  ///< one line for help and `busbar chips`
     /// Instruction sets that can run on this machine, the best first; {""} where there is no choice. Empty: the word
-    /// alone names no chip, open() needs a detail.
+    /// alone names no chip of this machine; open() needs a detail, or find() says why there is none.
     std::vector<std::string> (*isas)();
     std::unique_ptr<Device> (*open)(const ChipOptions&);
+    /// Null: always there. Else: which devices this machine has. Never throws for want of one.
+    ChipFindings (*find)() = nullptr;
 };
 
 /// Every chip of this build, in the order of its printed table.

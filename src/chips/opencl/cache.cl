@@ -1,0 +1,149 @@
+// States: pages of 64 positions. Keys lie as [head][width][64], so that work-items side by side read positions side by
+// side; values as [head][64][width rounded up to 8], so that they read numbers side by side.
+// CACHE: 32 as f32, 16 as f16.
+#define PAGE 64
+#if CACHE == 16
+typedef half Cached;
+#define GET(p, i) vload_half((i), (p))
+#define GET_V(p, i) load_half_v(0, (p) + (i))
+#define PUT(x, p, i) vstore_half_rte((x), (i), (p))
+#else
+typedef float Cached;
+#define GET(p, i) (p)[i]
+#define GET_V(p, i) load_v(0, (p) + (i))
+#define PUT(x, p, i) (p)[i] = (x)
+#endif
+
+inline int padded(int width) {
+    return (width + 7) / 8 * 8;
+}
+inline ulong page_size(int heads, int width, int is_key) {
+    return (ulong)heads * PAGE * (is_key ? width : padded(width));
+}
+inline ulong slot_at(int head, int slot, int d, int width, int is_key) {
+    return is_key ? ((ulong)head * width + d) * PAGE + slot : ((ulong)head * PAGE + slot) * padded(width) + d;
+}
+// The page of a position, -1 where there is none.
+inline int page_of(global const int* table, int sequences, int columns, int pages, int sequence, int position) {
+    if (sequence < 0 || sequence >= sequences || position < 0 || position / PAGE >= columns) return -1;
+    const int page = table[(ulong)sequence * columns + position / PAGE];
+    return page < pages ? page : -1;
+}
+
+kernel void append(global const int* step, int symbol, int capacity, int inner, global Cached* state, ulong state_at,
+                   global const float* x, ulong x_at, global const int* positions, ulong positions_at,
+                   global const int* sequences, ulong sequences_at, global const int* table, ulong table_at,
+                   int sequence_count, int columns, int pages, int heads, int width, int is_key, global int* status,
+                   int number) {
+    const uint i = get_global_id(0);
+    if (i >= (uint)leading(step, symbol, capacity) * (uint)inner) return;
+    const uint row = i / inner;
+    const int d = i % width, head = i % inner / width, position = positions[positions_at + row];
+    const int page = page_of(table + table_at, sequence_count, columns, pages, sequences[sequences_at + row], position);
+    if (page < 0) {
+        fail(status, number, 2);
+        return;
+    }
+    PUT(x[x_at + i], state + state_at,
+        page * page_size(heads, width, is_key) + slot_at(head, position % PAGE, d, width, is_key));
+}
+
+// For definitions: all pages of the table as one dense array, zeros where there is none.
+kernel void gather_cache(global const int* step, int symbol, int capacity, int inner, global const Cached* state,
+                         ulong state_at, global const int* table, ulong table_at, global float* y, ulong y_at, int pages,
+                         int heads, int width, int is_key) {
+    const uint i = get_global_id(0);
+    if (i >= (uint)leading(step, symbol, capacity) * (uint)inner) return;
+    const uint at = i / inner;  // sequence and position in one
+    const int d = i % width, head = i % inner / width, page = table[table_at + at / PAGE];
+    y[y_at + i] = page < 0 || page >= pages ? 0.0f
+                                            : GET(state + state_at, page * page_size(heads, width, is_key) +
+                                                                        slot_at(head, at % PAGE, d, width, is_key));
+}
+
+kernel void mask_(global const int* step, int symbol, int capacity, int slots, global const int* positions,
+                  ulong positions_at, global const int* sequences, ulong sequences_at, global int* y, ulong y_at,
+                  int context, int window) {
+    const uint i = get_global_id(0);
+    if (i >= (uint)leading(step, symbol, capacity) * (uint)slots) return;
+    const int row = i / slots, slot = i % slots, distance = positions[positions_at + row] - slot % context;
+    y[y_at + i] = slot / context == sequences[sequences_at + row] && distance >= 0 &&
+                  (window == 0 || distance < window);
+}
+
+// Attention: a group per row and key head, 64 / V work-items per query head. Pages are folded in order, so that the
+// arithmetic of a row depends on its own positions alone.
+// HEADS: query heads that share a group. SPANS: value numbers of a work-item, in vectors, 64 apart.
+#ifdef HEADS
+#define SIDE (PAGE / V)
+kernel void attention(global const int* step, int symbol, int capacity, int inner, global const float* q, ulong q_at,
+                      global const Cached* keys, ulong keys_at, global const Cached* values, ulong values_at,
+                      global const int* positions, ulong positions_at, global const int* sequences, ulong sequences_at,
+                      global const int* table, ulong table_at, global float* y, ulong y_at, int sequence_count,
+                      int columns, int key_pages, int value_pages, int kv_heads, int per_kv, int width, int value_width,
+                      float scale, int window, global int* status, int number, local float* query) {
+    local float scores[HEADS * PAGE];
+    local float weights[HEADS * PAGE];
+    const int side = get_local_id(0), mine = get_local_id(1), row = get_group_id(0);
+    const int parts = (per_kv + HEADS - 1) / HEADS, kv = get_group_id(1) / parts;
+    const int in_kv = get_group_id(1) % parts * HEADS + mine;
+    if (row >= leading(step, symbol, capacity)) return;
+    const int exists = in_kv < per_kv, head = kv * per_kv + min(in_kv, per_kv - 1), heads = kv_heads * per_kv;
+    const int position = positions[positions_at + row], sequence = sequences[sequences_at + row];
+    const int first = window > 0 ? max(0, position - window + 1) : 0;
+    for (int d = side; d < width; d += SIDE) query[mine * width + d] = q[q_at + ((ulong)row * heads + head) * width + d];
+    FloatV sum[SPANS];
+    for (int i = 0; i < SPANS; ++i) sum[i] = 0.0f;
+    float most = -INFINITY, whole = 0.0f;
+    const ulong key_page = page_size(kv_heads, width, 1), value_page = page_size(kv_heads, value_width, 0);
+    const int padded_width = padded(value_width);
+    for (int at = first / PAGE; at * PAGE <= position; ++at) {
+        const int page = page_of(table + table_at, sequence_count, columns, min(key_pages, value_pages), sequence,
+                                 at * PAGE);
+        if (page < 0) {  // the same for the whole group
+            if (side == 0) fail(status, number, 2);
+            break;
+        }
+        barrier(CLK_LOCAL_MEM_FENCE);
+        global const Cached* key = keys + keys_at + page * key_page + (ulong)kv * width * PAGE + side * V;
+        FloatV s = 0.0f;
+        for (int d = 0; d < width; ++d) s = MULTIPLY_ADD((FloatV)(query[mine * width + d]), GET_V(key, (ulong)d * PAGE), s);
+        store_v(s * scale, 0, scores + mine * PAGE + side * V);
+        barrier(CLK_LOCAL_MEM_FENCE);
+        const int begin = max(first - at * PAGE, 0), end = min(position - at * PAGE + 1, PAGE);
+        float page_most = most;
+        for (int j = begin; j < end; ++j) page_most = fmax(page_most, scores[mine * PAGE + j]);
+        const float before = most == page_most ? 1.0f : exponential(most - page_most);
+        most = page_most;
+        for (int j = side; j < PAGE; j += SIDE) {
+            const float score = scores[mine * PAGE + j];
+            // Nothing but -infinity so far: nothing counts yet, yet a NaN must be seen.
+            const float w = most == -INFINITY ? (isnan(score) ? score : 0.0f) : exponential(score - most);
+            weights[mine * PAGE + j] = j >= begin && j < end ? w : 0.0f;
+        }
+        barrier(CLK_LOCAL_MEM_FENCE);
+        float page_whole = 0.0f;
+        for (int j = begin; j < end; ++j) page_whole += weights[mine * PAGE + j];
+        whole = whole * before + page_whole;
+        global const Cached* value = values + values_at + page * value_page + (ulong)kv * PAGE * padded_width;
+        for (int i = 0; i < SPANS; ++i) {
+            const int d = i * PAGE + side * V;
+            if (d < value_width) {
+                FloatV total = 0.0f;
+                for (int j = begin; j < end; ++j)
+                    total = MULTIPLY_ADD((FloatV)(weights[mine * PAGE + j]), GET_V(value, (ulong)j * padded_width + d), total);
+                sum[i] = MULTIPLY_ADD(sum[i], (FloatV)(before), total);
+            }
+        }
+    }
+    if (!exists) return;
+    for (int i = 0; i < SPANS; ++i) {
+        float numbers[V];
+        store_v(sum[i] / whole, 0, numbers);
+        for (int j = 0; j < V; ++j) {
+            const int d = i * PAGE + side * V + j;
+            if (d < value_width) y[y_at + ((ulong)row * heads + head) * value_width + d] = numbers[j];
+        }
+    }
+}
+#endif
