@@ -124,8 +124,8 @@ std::string Library::version() const {
 }
 
 void Library::check(const std::string& path) {
-    // What version 0.1 had: a table that ends before that was filled in by mistake.
-    constexpr uint32_t least = sizeof(busbar_chip);
+    // As long as the table of version 0.1 was: one that ends before was filled in by mistake.
+    constexpr uint32_t least = offsetof(busbar_chip, program_free) + sizeof(void*);
     if (chip_.version == 0)
         throw chip_error(path,
                          "[plugin] expected the version of the contract, got 0. Set busbar_chip.version to "
@@ -135,8 +135,6 @@ void Library::check(const std::string& path) {
                          "[plugin] expected contract {}.x, got {}: it is too {}. Compile it with this build's "
                          "busbar_chip.h, or use a build of its age",
                          BUSBAR_CHIP_MAJOR, version(), chip_.version >> 16 > BUSBAR_CHIP_MAJOR ? "new" : "old");
-    if ((chip_.version & 0xFFFF) == 0)
-        throw chip_error(path, "[plugin] expected contract 0.1 or newer, got {}: it is too old", version());
     if (chip_.struct_size < least)
         throw chip_error(path,
                          "[plugin] expected a table of at least {} bytes, got {}: set busbar_chip.struct_size to "

@@ -1,0 +1,77 @@
+// Which fault, where and when; and those that no kernel needs to know of.
+#include <cctype>
+#include <cstdlib>
+
+#include "faulty.h"
+
+namespace faulty {
+
+const char* const fault_names[] = {"none",
+                                   "rope_layout",
+                                   "half_accumulate",
+                                   "noop_kernel",
+                                   "stale_buffer",
+                                   "missing_sync",
+                                   "scale_off_by_one",
+                                   "nan_long",
+                                   "mask_off_by_one",
+                                   "eps_wrong",
+                                   "bf16_flush",
+                                   "one_weight",
+                                   "layer_swap",
+                                   "leak_batch",
+                                   "rare",
+                                   "lost",
+                                   "hang",
+                                   "slow",
+                                   "overrun",
+                                   "refuse"};
+
+std::string Fault::set(const std::string& key, const std::string& value) {
+    char* end = nullptr;
+    const double number = std::strtod(value.c_str(), &end);
+    const bool is_number = !value.empty() && *end == 0 && number >= 0;
+    if (key == "fault") {
+        std::string known;
+        for (const char* n : fault_names) {
+            if (value == n) name = value;
+            known += (known.empty() ? "" : ", ") + std::string(n);
+        }
+        return name == value ? "" : "expected fault= one of " + known;
+    }
+    if (key == "op") {
+        op = value;
+        return "";
+    }
+    if (!is_number) return "expected " + key + "= a number";
+    if (key == "layer")
+        layer = static_cast<int64_t>(number);
+    else if (key == "step")
+        step = static_cast<uint64_t>(number);
+    else if (key == "size")
+        size = number;
+    else
+        return "expected options fault, layer, step, size, op, threads or memory, got " + key;
+    return "";
+}
+
+int64_t layer_in(const char* name) {
+    for (const char* word : {"layer.", "layers.", "blk."}) {
+        const char* at = std::strstr(name, word);
+        if (at && std::isdigit(static_cast<unsigned char>(at[std::strlen(word)])))
+            return std::atoll(at + std::strlen(word));
+    }
+    return -1;
+}
+
+bool Fault::hits(const busbar_op& o, const busbar_step& s) const {
+    if (s.number < step) return false;
+    if (layer >= 0 && layer_in(o.node_name ? o.node_name : "") != layer) return false;
+    if (!op.empty()) return op == o.op_name;
+    // Faults of any op have one that they are planted in unless another is named.
+    if (is("noop_kernel")) return o.op == BUSBAR_OP_GATED_SILU || o.op == BUSBAR_OP_SILU;
+    if (is("stale_buffer") || is("missing_sync")) return o.op == BUSBAR_OP_MATMUL;
+    return true;
+}
+
+}  // namespace faulty
