@@ -33,8 +33,9 @@ State state_of(const Maker& m, size_t input) {
 }
 
 std::string kept_in(Element element) {
-    BUSBAR_CHECK(element == Element::f32 || element == Element::f16, "a state kept in an element that is not offered");
-    return fmt::format("-DCACHE={}", bits_of(element));
+    BUSBAR_CHECK(element == Element::f32 || element == Element::f16 || element == Element::bf16,
+                 "a state kept in an element that is not offered");
+    return fmt::format("-DCACHE={}", element == Element::bf16 ? 17 : bits_of(element));
 }
 
 }  // namespace

@@ -1,12 +1,23 @@
 // States: pages of 64 positions. Keys lie as [head][width][64], so that work-items side by side read positions side by
 // side; values as [head][64][width rounded up to 8], so that they read numbers side by side.
-// CACHE: 32 as f32, 16 as f16.
+// CACHE: 32 as f32, 16 as f16, 17 as bf16.
 #define PAGE 64
 #if CACHE == 16
 typedef half Cached;
 #define GET(p, i) vload_half((i), (p))
 #define GET_V(p, i) load_half_v(0, (p) + (i))
 #define PUT(x, p, i) vstore_half_rte((x), (i), (p))
+#elif CACHE == 17
+typedef ushort Cached;
+#define GET(p, i) as_float((uint)(p)[i] << 16)
+#define GET_V(p, i) as_float_v(to_uint_v(load_v(0, (p) + (i))) << 16)
+#define PUT(x, p, i) (p)[i] = to_bf16(x)
+// Round to nearest even; a NaN keeps its top bits and becomes quiet.
+inline ushort to_bf16(float x) {
+    const uint bits = as_uint(x);
+    if ((bits & 0x7FFFFFFF) > 0x7F800000) return (ushort)(bits >> 16 | 0x40);
+    return (ushort)((bits + 0x7FFF + (bits >> 16 & 1)) >> 16);
+}
 #else
 typedef float Cached;
 #define GET(p, i) (p)[i]

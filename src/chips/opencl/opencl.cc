@@ -32,7 +32,7 @@ class OpenClDevice : public Device {
             fmt::format("{}, {} unit{} at {} MHz", quote(l.name), l.units, l.units == 1 ? "" : "s", l.megahertz);
         profile_.maker = quote(l.maker);
         profile_.driver = quote(l.version + ", driver " + l.driver);
-        profile_.cache_elements = {Element::f32, Element::f16};
+        profile_.cache_elements = {Element::f32, Element::f16, Element::bf16};
         profile_.threads = 1;
         profile_.memory_bytes = {static_cast<double>(l.memory), Figure::Origin::driver};
         // Guesses for predictions until measure(): what a unit of a GPU reads and multiplies in a clock.

@@ -56,10 +56,13 @@ std::string driver_stamp() {
         if (in && std::getline(in, library) && library.starts_with("/")) stamp += stamp_of(library);
     }
     std::vector<std::string> variables;
-    for (char** e = environ; *e != nullptr; ++e)
-        for (const char* prefix :
-             {"OCL_", "OPENCL_", "POCL_", "CL_CONFIG_", "CUDA_", "ROCR_", "GPU_", "LD_LIBRARY_PATH"})
-            if (std::string_view(*e).starts_with(prefix)) variables.emplace_back(*e);
+    for (char** e = environ; *e != nullptr; ++e) {
+        const std::string_view variable = *e;
+        bool steers = variable.substr(0, variable.find('=')).ends_with("_VISIBLE_DEVICES");
+        for (const char* prefix : {"OCL_", "OPENCL_", "POCL_", "CL_CONFIG_", "LD_LIBRARY_PATH"})
+            steers = steers || variable.starts_with(prefix);
+        if (steers) variables.emplace_back(variable);
+    }
     std::ranges::sort(variables);
     for (const std::string& v : variables) stamp += v + "\n";
     return stamp;

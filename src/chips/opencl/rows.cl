@@ -10,6 +10,11 @@ inline float fold_sum(local float* parts, int lane, float mine) {
     barrier(CLK_LOCAL_MEM_FENCE);
     return parts[0];
 }
+// All lanes go round equally often: compilers that run a group's items as a loop then keep them in step.
+#define EACH                                          \
+    for (int from = 0; from < width; from += LANES)   \
+        for (int i = from + lane, once = 1; once && i < width; once = 0)
+
 // A NaN anywhere wins.
 inline float larger(float a, float b) {
     return isnan(a) || a > b ? a : b;
@@ -36,7 +41,7 @@ kernel void sum_(global const int* step, int symbol, int capacity, int inner, gl
                  global float* y, ulong y_at, int width, int is_mean) {
     ROW_OF(inner)
     float mine = 0;
-    for (int i = lane; i < width; i += LANES) mine += x[i];
+    EACH mine += x[i];
     const float sum = fold_sum(parts, lane, mine);
     if (lane == 0) y[y_at + row] = is_mean ? sum / (float)width : sum;
 }
@@ -45,7 +50,7 @@ kernel void max_(global const int* step, int symbol, int capacity, int inner, gl
                  global float* y, ulong y_at, int width) {
     ROW_OF(inner)
     float mine = -INFINITY;
-    for (int i = lane; i < width; i += LANES) mine = larger(x[i], mine);
+    EACH mine = larger(x[i], mine);
     mine = fold_max(parts, lane, mine);
     if (lane == 0) y[y_at + row] = mine;
 }
@@ -55,27 +60,27 @@ kernel void softmax(global const int* step, int symbol, int capacity, int inner,
     ROW_OF(inner)
     y += y_at + row * width;
     float mine = -INFINITY;
-    for (int i = lane; i < width; i += LANES) mine = x[i] > mine ? x[i] : mine;
+    EACH mine = x[i] > mine ? x[i] : mine;
     const float most = fold_max(parts, lane, mine);
     mine = 0;
-    for (int i = lane; i < width; i += LANES) {
+    EACH {
         const float e = exponential(x[i] - most);
         y[i] = e;
         mine += e;
     }
     const float sum = fold_sum(parts, lane, mine);
-    for (int i = lane; i < width; i += LANES) y[i] = y[i] / sum;
+    EACH y[i] = y[i] / sum;
 }
 
 // The squares of large numbers do not fit f32: they are summed as multiples of the largest square's power of four.
 inline float norm_factor(local float* parts, int lane, global const float* x, int width, float epsilon) {
     float mine = 0;
-    for (int i = lane; i < width; i += LANES) mine = larger(fabs(x[i]), mine);
+    EACH mine = larger(fabs(x[i]), mine);
     const float most = fold_max(parts, lane, mine);
     // Within 2^-40 .. 2^40 squares and their sums are in range as they are.
     const float by = most > 0x1p40f ? 0x1p-80f : most < 0x1p-40f ? 0x1p60f : 1.0f;
     mine = 0;
-    for (int i = lane; i < width; i += LANES) {
+    EACH {
         const float v = x[i] * by;
         mine += v * v;
     }
@@ -90,7 +95,7 @@ kernel void rms_norm(global const int* step, int symbol, int capacity, int inner
     ROW_OF(inner)
     y += y_at + row * width;
     const float factor = norm_factor(parts, lane, x, width, epsilon);
-    for (int i = lane; i < width; i += LANES) y[i] = x[i] * factor * w[w_at + i];
+    EACH y[i] = x[i] * factor * w[w_at + i];
 }
 
 kernel void add_rms_norm(global const int* step, int symbol, int capacity, int inner, global const float* x, ulong x_at,
@@ -100,8 +105,8 @@ kernel void add_rms_norm(global const int* step, int symbol, int capacity, int i
     delta += delta_at + row * width;
     total += total_at + row * width;
     y += y_at + row * width;
-    for (int i = lane; i < width; i += LANES) total[i] = x[i] + delta[i];
+    EACH total[i] = x[i] + delta[i];
     // Each lane reads back only what it wrote.
     const float factor = norm_factor(parts, lane, total, width, epsilon);
-    for (int i = lane; i < width; i += LANES) y[i] = total[i] * factor * w[w_at + i];
+    EACH y[i] = total[i] * factor * w[w_at + i];
 }
