@@ -35,6 +35,7 @@ int run_command(int argc, char** argv) {
     add_doctor(app, exit_code);
     add_bench(app, exit_code);
     add_conform(app, exit_code);
+    add_verify(app, exit_code);
     try {
         app.parse(argc, argv);
     } catch (const CLI::CallForHelp& e) {
