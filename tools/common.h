@@ -103,6 +103,7 @@ std::string read_text(const std::string& path);
 
 // One per file tools/<name>.cc: registers the subcommand; `exit_code` is set by what it runs.
 void add_run(CLI::App& app, int& exit_code);
+void add_serve(CLI::App& app, int& exit_code);
 void add_tokenize(CLI::App& app, int& exit_code);
 void add_eval(CLI::App& app, int& exit_code);
 void add_show(CLI::App& app, int& exit_code);

@@ -28,6 +28,7 @@ int run_command(int argc, char** argv) {
     app.set_version_flag("--version", std::string("busbar ") + BUSBAR_VERSION);
     int exit_code = 0;
     add_run(app, exit_code);
+    add_serve(app, exit_code);
     add_tokenize(app, exit_code);
     add_eval(app, exit_code);
     add_show(app, exit_code);

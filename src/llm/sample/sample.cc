@@ -47,21 +47,45 @@ std::vector<TokenScore> best_tokens(std::span<const float> logits, int64_t k) {
     return out;
 }
 
+// Works on adjusted_, whose index is the id.
+void Sampler::penalize(std::span<const int32_t> past) {
+    const SampleOptions& o = options_;
+    const auto known = [&](int32_t id) { return id >= 0 && id < static_cast<int64_t>(adjusted_.size()); };
+    for (const auto& [id, bias] : o.logit_bias)
+        if (known(id)) adjusted_[id] += bias;
+    std::vector<int32_t> seen;
+    if (o.repeat_penalty != 1) {
+        const size_t window = std::min(past.size(), static_cast<size_t>(std::max<int64_t>(o.repeat_window, 0)));
+        seen.assign(past.end() - static_cast<int64_t>(window), past.end());
+        std::ranges::sort(seen);
+        seen.erase(std::ranges::unique(seen).begin(), seen.end());
+        for (const int32_t id : seen)
+            if (known(id))
+                adjusted_[id] = static_cast<float>(adjusted_[id] > 0 ? adjusted_[id] / o.repeat_penalty
+                                                                     : adjusted_[id] * o.repeat_penalty);
+    }
+    if (o.presence_penalty == 0 && o.frequency_penalty == 0) return;
+    seen.assign(past.begin() + std::min<int64_t>(prompt_length_, static_cast<int64_t>(past.size())), past.end());
+    std::ranges::sort(seen);
+    for (size_t i = 0, next; i < seen.size(); i = next) {
+        for (next = i; next < seen.size() && seen[next] == seen[i];) ++next;
+        if (known(seen[i]))
+            adjusted_[seen[i]] -= static_cast<float>(o.presence_penalty + o.frequency_penalty * double(next - i));
+    }
+}
+
 int32_t Sampler::choose(std::span<const float> logits, std::span<const int32_t> past, int64_t position) {
     const SampleOptions& o = options_;
     const auto n = static_cast<int32_t>(std::min<int64_t>(vocabulary_, static_cast<int64_t>(logits.size())));
+    if (!o.logit_bias.empty() || o.repeat_penalty != 1 || o.presence_penalty != 0 || o.frequency_penalty != 0) {
+        adjusted_.assign(logits.begin(), logits.begin() + n);
+        penalize(past);
+        logits = adjusted_;
+    }
     candidates_.clear();
     for (int32_t id = 0; id < n; ++id)
         if (!std::isnan(logits[id])) candidates_.emplace_back(logits[id], id);
     if (candidates_.empty()) return 0;
-    if (o.repeat_penalty != 1) {
-        const size_t window = std::min(past.size(), static_cast<size_t>(std::max<int64_t>(o.repeat_window, 0)));
-        std::vector<int32_t> seen(past.end() - static_cast<int64_t>(window), past.end());
-        std::ranges::sort(seen);
-        for (auto& [logit, id] : candidates_)
-            if (std::ranges::binary_search(seen, id))
-                logit = static_cast<float>(logit > 0 ? logit / o.repeat_penalty : logit * o.repeat_penalty);
-    }
     if (o.temperature <= 0) return std::ranges::min_element(candidates_, better)->second;
 
     const size_t keep = o.top_k > 0 ? std::min<size_t>(o.top_k, candidates_.size()) : candidates_.size();

@@ -6,8 +6,8 @@
 
 namespace busbar {
 
-/// How the next token is chosen. The order is fixed: repeat penalty, top-k, top-p, min-p, temperature, draw;
-/// temperature 0 takes the best after the penalty (the lower id on ties).
+/// How the next token is chosen. The order is fixed: bias, penalties (repeat, then presence and frequency), top-k,
+/// top-p, min-p, temperature, draw; temperature 0 takes the best after the penalties (the lower id on ties).
 struct SampleOptions {
     double temperature = 0;
     int64_t top_k = 0;          ///< keep the k best; 0 = all
@@ -16,6 +16,10 @@ struct SampleOptions {
     double repeat_penalty = 1;  ///< logits of tokens seen in the last `repeat_window` are divided (positive) or
                                 ///< multiplied (negative) by it [Keskar et al. 2019]
     int64_t repeat_window = 64;
+    /// Subtracted from the logits of tokens generated so far: once, and once for each time it was [OpenAI API].
+    double presence_penalty = 0, frequency_penalty = 0;
+    /// Added to logits before all else; minus infinity bans a token. Ids outside the vocabulary do nothing.
+    std::vector<std::pair<int32_t, float>> logit_bias;
     uint64_t seed = 0;
 };
 
@@ -27,16 +31,20 @@ struct TokenScore {
 
 /// Chooses from `logits`. The draw is a function of seed and `position` (how many tokens stand before it) alone: the
 /// same seed gives the same tokens on any number of threads, in any batch, after any restart. Ids from `vocabulary` on
-/// are padding and never chosen; neither are NaN logits. `past` are the tokens so far, prompt included. `scratch` is
-/// reused between calls.
+/// are padding and never chosen; neither are NaN logits. `past` are the tokens so far, prompt included; the first
+/// `prompt_length` of them were not generated.
 class Sampler {
   public:
-    Sampler(const SampleOptions& options, int64_t vocabulary) : options_(options), vocabulary_(vocabulary) {}
+    Sampler(const SampleOptions& options, int64_t vocabulary, int64_t prompt_length = 0)
+        : options_(options), vocabulary_(vocabulary), prompt_length_(prompt_length) {}
     int32_t choose(std::span<const float> logits, std::span<const int32_t> past, int64_t position);
 
   private:
+    void penalize(std::span<const int32_t> past);
+
     SampleOptions options_;
-    int64_t vocabulary_;
+    int64_t vocabulary_, prompt_length_;
+    std::vector<float> adjusted_;
     std::vector<std::pair<float, int32_t>> candidates_;
     std::vector<double> weights_;
 };

@@ -1,0 +1,184 @@
+#include "serve/replica.h"
+
+#include <algorithm>
+
+#include "base/error.h"
+#include "base/log.h"
+#include "base/trace.h"
+
+namespace busbar {
+
+Replica::Replica(std::string name, LoadedModel& model, const EngineOptions& options, int64_t most_waiting)
+    : name_(std::move(name)), model_(model), options_(options), most_waiting_(most_waiting) {
+    status_.pages = status_.free_pages = model.cache_pages();
+    thread_ = std::thread([this] { loop(); });
+}
+
+Replica::~Replica() {
+    {
+        const std::scoped_lock lock(mutex_);
+        stop_ = true;
+    }
+    wake_.notify_all();
+    thread_.join();
+}
+
+bool Replica::submit(const std::vector<std::shared_ptr<Job>>& jobs) {
+    const std::scoped_lock lock(mutex_);
+    if (!status_.usable || stop_) return false;
+    if (status_.waiting + static_cast<int64_t>(inbox_.size()) >= most_waiting_) return false;
+    for (const auto& job : jobs) {
+        job->submitted = seconds_since_start();
+        inbox_.push_back(job);
+    }
+    wake_.notify_all();
+    return true;
+}
+
+void Replica::cancel(Job& job) {
+    job.cancelled = true;
+    const std::scoped_lock lock(mutex_);
+    cancels_ = true;
+    wake_.notify_all();
+}
+
+ReplicaStatus Replica::status() const {
+    const std::scoped_lock lock(mutex_);
+    ReplicaStatus s = status_;
+    s.waiting += static_cast<int64_t>(inbox_.size());
+    if (history_.empty() || seconds_since_start() - history_.back().when > 2) s.tokens_per_second = 0;
+    return s;
+}
+
+// Take requests, drop what nobody waits for any more, step, hand over.
+void Replica::loop() {
+    engine_ = std::make_unique<Engine>(model_, options_);
+    while (true) {
+        {
+            std::unique_lock lock(mutex_);
+            wake_.wait(lock, [&] { return stop_ || !inbox_.empty() || !jobs_.empty(); });
+            if (stop_) break;
+        }
+        const double begin = seconds_since_start();
+        try {
+            take_new();
+            drop_cancelled();
+            engine_->step();
+            hand_over();
+        } catch (const std::exception& e) {
+            broken(e.what());
+        }
+        publish_status(seconds_since_start() - begin);
+    }
+    for (const Running& r : jobs_) end(r.job, Finish::interrupted, "the server stops");
+    jobs_.clear();
+    engine_.reset();
+}
+
+void Replica::take_new() {
+    std::vector<std::shared_ptr<Job>> fresh;
+    {
+        const std::scoped_lock lock(mutex_);
+        fresh.swap(inbox_);
+        status_.waiting += static_cast<int64_t>(fresh.size());
+    }
+    for (const auto& job : fresh) {
+        job->generated = job->request.resume;
+        job->request.on_token = [this, j = job.get()](int32_t token, const std::vector<TokenScore>& best) {
+            j->last_token = seconds_since_start();
+            if (j->first_token == 0) j->first_token = j->last_token;
+            j->generated.push_back(token);
+            ++generated_;
+            return !j->cancelled && j->on_token(token, best);
+        };
+        job->request.sibling = -1;
+        for (const Running& r : jobs_)
+            if (job->sibling && r.job == job->sibling) job->request.sibling = r.number;
+        job->sibling.reset();
+        try {
+            jobs_.push_back({job, engine_->add(job->request)});
+        } catch (const Error& e) {
+            end(job, Finish::none, e.what());
+        }
+    }
+}
+
+void Replica::drop_cancelled() {
+    {
+        const std::scoped_lock lock(mutex_);
+        if (!std::exchange(cancels_, false)) return;
+    }
+    std::erase_if(jobs_, [&](const Running& r) {
+        if (!r.job->cancelled) return false;
+        engine_->forget(r.number);
+        end(r.job, Finish::interrupted, "");
+        return true;
+    });
+}
+
+void Replica::hand_over() {
+    std::erase_if(jobs_, [&](const Running& r) {
+        if (r.job->admitted == 0 && engine_->admitted(r.number)) {
+            r.job->admitted = seconds_since_start();
+            r.job->cached = engine_->cached_of(r.number);
+            const std::scoped_lock lock(mutex_);
+            status_.cached_tokens += r.job->cached;
+            status_.prompt_tokens += r.job->request.prompt.size();
+        }
+        const Finish finish = engine_->finish_of(r.number);
+        if (finish == Finish::none) return false;
+        engine_->forget(r.number);
+        end(r.job, finish, "");
+        return true;
+    });
+}
+
+// A step failed: nothing that the chip holds can be trusted, but the token ids can.
+void Replica::broken(const std::string& trouble) {
+    note("replica {}: {}", name_, trouble);
+    std::vector<std::shared_ptr<Job>> all;
+    for (const Running& r : jobs_) all.push_back(r.job);
+    jobs_.clear();
+    {
+        const std::scoped_lock lock(mutex_);
+        status_.usable = false;
+        status_.trouble = trouble;
+        all.insert(all.end(), inbox_.begin(), inbox_.end());
+        inbox_.clear();
+    }
+    engine_ = std::make_unique<Engine>(model_, options_);
+    if (on_broken) return on_broken(*this, std::move(all), trouble);
+    for (const auto& job : all) end(job, Finish::none, "the chip failed");
+}
+
+void Replica::end(const std::shared_ptr<Job>& job, Finish finish, const std::string& error) {
+    job->on_end(finish, error);
+    job->on_end = nullptr;  // jobs and those who wait for them hold each other
+    job->on_token = nullptr;
+    job->request.on_token = nullptr;
+}
+
+void Replica::publish_status(double step_seconds) {
+    const double now = seconds_since_start();
+    const std::scoped_lock lock(mutex_);
+    ++status_.steps;
+    status_.running = engine_->running();
+    status_.waiting = engine_->waiting();
+    status_.generated_tokens = generated_;
+    const bool idle = jobs_.empty();
+    if (!history_.empty() && now - history_.back().when < 0.1 && !idle) {
+        history_.back().longest = std::max(history_.back().longest, step_seconds);
+        return;
+    }
+    Cache& cache = engine_->cache();
+    status_.free_pages = cache.free_pages() + cache.kept_pages();
+    history_.push_back({now, generated_, step_seconds});
+    std::erase_if(history_, [&](const Sample& s) { return now - s.when > 10; });
+    const auto since = std::ranges::find_if(history_, [&](const Sample& s) { return now - s.when <= 2; });
+    const double seconds = std::max(0.2, now - since->when);
+    status_.tokens_per_second = static_cast<double>(generated_ - since->generated) / seconds;
+    status_.longest_step = 0;
+    for (const Sample& s : history_) status_.longest_step = std::max(status_.longest_step, s.longest);
+}
+
+}  // namespace busbar

@@ -1,0 +1,94 @@
+#pragma once
+#include <atomic>
+#include <condition_variable>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "llm/engine/engine.h"
+
+namespace busbar {
+
+/// One answer on its way through a replica. Its state is portable: token ids, and a sampler that knows seed and
+/// position only; another replica can go on with it (Request::resume).
+struct Job {
+    Request request;  ///< on_token is the replica's own
+    std::shared_ptr<Job> sibling;
+    /// On the replica's thread; must not throw, and must be quick. false ends the answer (Finish::stop).
+    std::function<bool(int32_t token, const std::vector<TokenScore>& best)> on_token;
+    /// Last call, on the replica's thread. `error`: what broke, "" where nothing did.
+    std::function<void(Finish finish, const std::string& error)> on_end;
+
+    std::atomic<bool> cancelled{false};
+    std::vector<int32_t> generated;  ///< so far, resumed ones included
+    int64_t cached = 0;              ///< positions of the prompt that were found kept
+    double submitted = 0, admitted = 0, first_token = 0, last_token = 0;  ///< seconds_since_start()
+};
+
+/// What a replica does just now; a copy.
+struct ReplicaStatus {
+    bool usable = true;
+    std::string trouble;  ///< why not
+    int64_t running = 0, waiting = 0;
+    int64_t pages = 0, free_pages = 0;  ///< kept pages that nobody reads count as free
+    uint64_t steps = 0, prompt_tokens = 0, generated_tokens = 0, cached_tokens = 0;
+    double longest_step = 0;       ///< seconds, of the last ten seconds
+    double tokens_per_second = 0;  ///< generated, over the last two seconds
+};
+
+/// A model on a chip with a thread of its own that steps it: jobs go in by a queue, tokens come out by callbacks.
+class Replica {
+  public:
+    Replica(std::string name, LoadedModel& model, const EngineOptions& options, int64_t most_waiting);
+    ~Replica();
+
+    const std::string& name() const { return name_; }
+    LoadedModel& model() { return model_; }
+    /// All of them or none: false where the queue is full or the replica is not usable.
+    bool submit(const std::vector<std::shared_ptr<Job>>& jobs);
+    /// Seen within one step.
+    void cancel(Job& job);
+    ReplicaStatus status() const;
+    /// Called on the replica's thread with every job that it had when it broke; without it they end with an error.
+    std::function<void(Replica&, std::vector<std::shared_ptr<Job>>, const std::string& trouble)> on_broken;
+
+  private:
+    struct Running {
+        std::shared_ptr<Job> job;
+        int number;
+    };
+    void loop();
+    void take_new();
+    void drop_cancelled();
+    void hand_over();
+    void broken(const std::string& trouble);
+    void end(const std::shared_ptr<Job>& job, Finish finish, const std::string& error);
+    void publish_status(double step_seconds);
+
+    std::string name_;
+    LoadedModel& model_;
+    EngineOptions options_;
+    int64_t most_waiting_;
+    std::unique_ptr<Engine> engine_;
+    std::vector<Running> jobs_;  ///< the thread's own
+
+    mutable std::mutex mutex_;
+    std::condition_variable wake_;
+    std::vector<std::shared_ptr<Job>> inbox_;
+    bool stop_ = false, cancels_ = false;
+    ReplicaStatus status_;
+    uint64_t generated_ = 0;
+    struct Sample {
+        double when;
+        uint64_t generated;
+        double longest;
+    };
+    std::vector<Sample> history_;
+    std::thread thread_;
+};
+
+}  // namespace busbar

@@ -1,0 +1,182 @@
+// busbar serve: the OpenAI API over a model.
+#include <fmt/format.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <thread>
+
+#include "base/error.h"
+#include "common.h"
+#include "flags.h"
+#include "serve/server.h"
+
+namespace busbar {
+
+namespace {
+
+struct ServeFlags {
+    CommonOptions common;
+    ServeOptions serve;
+    std::string key_file, template_file;
+    int64_t sequences = 16, cache_tokens = 0, connections = 1024;
+    double step_ms = 100;
+};
+
+// As many connections as the system lets us have.
+void raise_file_limit() {
+    struct rlimit limit {};
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+    limit.rlim_cur = limit.rlim_max;
+    setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+// Memory for every sequence to fill its context would often be more than there is: a quarter of the machine's is enough
+// for most, and at least one whole context must fit.
+int64_t cache_pages(const ServeFlags& f, const LoadOptions& load, const DecoderConfig& config) {
+    const int64_t per_context = ceil_div(static_cast<uint64_t>(load.context), page_positions);
+    if (f.cache_tokens > 0) return ceil_div(static_cast<uint64_t>(f.cache_tokens), page_positions);
+    const double memory = static_cast<double>(sysconf(_SC_PHYS_PAGES)) * static_cast<double>(sysconf(_SC_PAGESIZE));
+    const double page = 8.0 * page_positions * static_cast<double>(config.layers * config.kv_heads * config.head_dim);
+    const auto affordable = static_cast<int64_t>(memory / 4 / std::max(1.0, page));
+    return std::min(per_context * load.sequences, std::max(affordable, per_context));
+}
+
+void serve_model(const ServeFlags& f, Server& server, std::jthread& io) {
+    const DecoderConfig config = read_config(open_model_file(f.common.model));
+    OpenModel model = open_model(f.common, [&](LoadOptions& load) {
+        load.sequences = f.sequences;
+        load.cache_pages = cache_pages(f, load, config);
+        load.logit_rows = f.sequences;
+        load.chunk = std::max<int64_t>(load.chunk, f.sequences);
+    });
+    print_placement(model);
+    const std::unique_ptr<Tokenizer> tokenizer = open_tokenizer_of(model);
+    const std::string source = f.template_file.empty() ? "" : read_text(f.template_file);
+    ServedModel served;
+    served.tokenizer = tokenizer.get();
+    std::optional<Chat> chat;
+    try {
+        chat.emplace(*tokenizer, source, "the model");
+        served.chat = &*chat;
+    } catch (const Error& e) {
+        if (!source.empty() || !tokenizer->chat_template().empty()) throw;
+        served.no_chat = "the model has no chat template: use /v1/completions";
+    }
+    served.chat_template = source.empty() ? tokenizer->chat_template() : source;
+    served.end_ids = tokenizer->end_ids();
+    for (const int64_t id : model.end_ids) served.end_ids.push_back(static_cast<int32_t>(id));
+    std::string chips, details;
+    for (size_t i = 0; i < model.chips.asked(); ++i) {  // without what only serves where these refuse
+        const Profile& chip = model.chips.devices[i]->profile();
+        chips += (i == 0 ? "" : "+") + chip.chip;
+        details += (i == 0 ? "" : "; ") + chip.detail;
+    }
+    served.replicas.push_back({chips, details, model.loaded.get()});
+    server.ready(std::move(served));
+    note("ready, {} answers at once, cache of {} positions", f.sequences,
+         with_commas(model.loaded->cache_pages() * page_positions));
+    io.join();
+    server.close();
+}
+
+int serve(ServeFlags f) {
+    apply_common(f.common);
+    raise_file_limit();
+    if (!f.key_file.empty()) f.serve.keys = Keys::from_text(read_text(f.key_file), f.key_file);
+    if (f.serve.model_name.empty()) {
+        const std::filesystem::path path(f.common.model);
+        f.serve.model_name = (path.has_filename() ? path : path.parent_path()).stem().string();
+    }
+    if (f.common.quiet && f.serve.access_log == "-") f.serve.access_log = "";
+    f.serve.version = BUSBAR_VERSION;
+    f.serve.http.connections = static_cast<size_t>(f.connections);
+    f.serve.engine = {f.step_ms / 1000, 4 * f.step_ms / 1000, true};
+    f.serve.end_now = [](int code) { ::_exit(code); };
+    Server server(f.serve);
+    std::exception_ptr trouble;
+    std::jthread io([&] {
+        try {
+            server.run();
+        } catch (...) {
+            trouble = std::current_exception();
+        }
+    });
+    note("http://{}:{} (the model is loading)", f.serve.host, server.port());
+    try {
+        serve_model(f, server, io);
+    } catch (...) {
+        server.stop();
+        throw;
+    }
+    if (trouble) std::rethrow_exception(trouble);
+    return 0;
+}
+
+}  // namespace
+
+void add_serve(CLI::App& app, int& exit_code) {
+    auto f = std::make_shared<ServeFlags>();
+    f->serve.access_log = "-";
+    CLI::App* sub = app.add_subcommand("serve", "an OpenAI-compatible HTTP server");
+    sub->footer(
+        "Stops on SIGTERM or Ctrl-C after the answers under way, at most --grace seconds; a second signal ends at "
+        "once.\n"
+        "SIGHUP opens the access log again. TLS is left to a proxy. docs/serve.md says more.\n\nExamples:\n"
+        "  busbar serve model.gguf\n"
+        "  busbar serve model.gguf --port 9000 --sequences 32\n"
+        "  busbar serve model.gguf --host 0.0.0.0 --api-key-file keys.txt");
+    add_model(*sub, f->common);
+    sub->add_option("--host", f->serve.host, "address to listen on; a public one needs --api-key-file")
+        ->type_name("ADDRESS")
+        ->capture_default_str();
+    sub->add_option("--port", f->serve.port, "0 = any free one")
+        ->type_name("N")
+        ->capture_default_str()
+        ->check(whole_number(0, 65535));
+    sub->add_option("--api-key-file", f->key_file, "keys, one a line; every route but /health and /ready asks for one")
+        ->type_name("FILE");
+    sub->add_option("--allow-host", f->serve.allowed_hosts, "answer to this Host name too (repeatable)")
+        ->type_name("NAME")
+        ->allow_extra_args(false);
+    sub->add_option("--model-name", f->serve.model_name, "what clients call the model; else its file's name")
+        ->type_name("NAME");
+    sub->add_option("--chat-template-file", f->template_file, "a Jinja template instead of the model's own")
+        ->type_name("FILE");
+    sub->add_option("--sequences", f->sequences, "answers in the batch at once")
+        ->type_name("N")
+        ->capture_default_str()
+        ->check(whole_number(1, 256));
+    sub->add_option("--cache-tokens", f->cache_tokens,
+                    "positions that all answers together may hold; 0 = for every sequence, at most a quarter of memory")
+        ->type_name("N")
+        ->capture_default_str()
+        ->check(whole_number(0, int64_t{1} << 32));
+    sub->add_option("--max-tokens", f->serve.request.max_tokens, "the longest answer; 0 = to the end of the context")
+        ->type_name("N")
+        ->capture_default_str()
+        ->check(whole_number(0, INT32_MAX));
+    sub->add_option("--queue", f->serve.most_waiting, "answers that may wait; beyond that clients get 429")
+        ->type_name("N")
+        ->capture_default_str()
+        ->check(whole_number(1, 100000));
+    sub->add_option("--step-ms", f->step_ms, "about how long a long prompt may keep other answers waiting, per token")
+        ->type_name("MS")
+        ->capture_default_str()
+        ->check(number(0, 60000));
+    sub->add_option("--connections", f->connections, "open at once; idle ones give way")
+        ->type_name("N")
+        ->capture_default_str()
+        ->check(whole_number(1, 1000000));
+    sub->add_option("--grace", f->serve.grace_seconds, "seconds that answers under way may take after SIGTERM")
+        ->type_name("S")
+        ->capture_default_str()
+        ->check(number(0, 86400));
+    sub->add_option("--access-log", f->serve.access_log, "JSON lines; - = stderr, \"\" = none")
+        ->type_name("FILE")
+        ->capture_default_str();
+    add_common(*sub, f->common);
+    sub->callback([f, &exit_code] { exit_code = serve(*f); });
+}
+
+}  // namespace busbar
