@@ -1,4 +1,5 @@
 // The table, and what happens around a kernel: results that come late, inputs that are old, devices that go.
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <cstdlib>
@@ -88,6 +89,11 @@ int32_t buffer_alloc(busbar_device device, uint32_t kind, uint64_t bytes, busbar
 
 int32_t buffer_free(busbar_device device, busbar_buffer buffer, busbar_error*) {
     device->used -= device->memory > 0 ? buffer->size : 0;
+    // What has not arrived by now never will.
+    const auto *begin = reinterpret_cast<float*>(buffer->bytes), *end = begin + buffer->size / 4;
+    auto& late = device->late;
+    late.erase(std::remove_if(late.begin(), late.end(), [&](const auto& l) { return l.to >= begin && l.to < end; }),
+               late.end());
     std::free(buffer->bytes);
     delete buffer;
     return BUSBAR_OK;
@@ -149,6 +155,7 @@ const std::vector<Claimed>& claimed() {
 // "" if the tensor is one that this chip reads.
 std::string unreadable(const busbar_tensor& t) {
     if (t.required != 0) return "a tensor of a new kind";
+    if (t.kind != BUSBAR_REAL && t.kind != BUSBAR_INDEX && t.kind != BUSBAR_STATE) return "a tensor of a new kind";
     if (t.kind == BUSBAR_INDEX) return t.element == BUSBAR_I32 ? "" : "indices other than i32";
     if (t.kind == BUSBAR_STATE)
         return t.element == BUSBAR_F32 || t.element == BUSBAR_F16 || t.element == BUSBAR_BF16

@@ -66,6 +66,10 @@ int64_t layer_in(const char* name) {
 
 bool Fault::hits(const busbar_op& o, const busbar_step& s) const {
     if (s.number < step) return false;
+    if (is("layer_swap")) {  // two neighbours, 0 and 1 unless told
+        const int64_t here = layer_in(o.node_name ? o.node_name : ""), first = layer < 0 ? 0 : layer;
+        return here == first || here == first + 1;
+    }
     if (layer >= 0 && layer_in(o.node_name ? o.node_name : "") != layer) return false;
     if (!op.empty()) return op == o.op_name;
     // Faults of any op have one that they are planted in unless another is named.

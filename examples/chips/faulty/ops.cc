@@ -33,11 +33,11 @@ int32_t* Run::indices(const busbar_tensor& t) const {
 const float* Run::matrix(const busbar_tensor& t) const {
     if (t.where != BUSBAR_IN_WEIGHT) return reals(t);
     if (hit && device->fault.is("layer_swap")) {
-        const int64_t layer = layer_in(t.weight->name.c_str());
-        std::string other = t.weight->name;
+        const int64_t layer = layer_in(t.weight->name.c_str()), first = std::max<int64_t>(device->fault.layer, 0);
         const std::string mine = "." + std::to_string(layer) + ".";
+        std::string other = t.weight->name;
         if (const size_t at = other.find(mine); layer >= 0 && at != std::string::npos) {
-            other.replace(at, mine.size(), "." + std::to_string(layer + 1) + ".");
+            other.replace(at, mine.size(), "." + std::to_string(layer == first ? first + 1 : first) + ".");
             const auto found = device->weights.find(other);
             if (found != device->weights.end() && found->second->numbers.size() == t.weight->numbers.size())
                 return found->second->numbers.data();
