@@ -4,8 +4,9 @@
 # What the program is built with, and what the tests need besides. Names of Debian 12 packages; a leading + marks one that is
 # only welcome: it is installed where that is possible and never missed.
 BUILD_PACKAGES="ca-certificates cmake ninja-build g++ pkg-config libfmt-dev libspdlog-dev nlohmann-json3-dev libcli11-dev
-    libssl-dev libpcre2-dev libutf8proc-dev libedit-dev libboost1.81-dev python3 python3-pip +ccache"
-TEST_PACKAGES="ccache git libgtest-dev libgmock-dev clang-14 llvm-14 libclang-rt-14-dev python3-numpy python3-jinja2"
+    libssl-dev libpcre2-dev libutf8proc-dev libedit-dev libboost1.81-dev opencl-headers python3 python3-pip +ccache"
+TEST_PACKAGES="ccache git libgtest-dev libgmock-dev clang-14 llvm-14 libclang-rt-14-dev python3-numpy python3-jinja2
+    ocl-icd-libopencl1 pocl-opencl-icd +oclgrind"
 
 say() { printf '%s\n' "$*" >&2; }
 fail() { printf '%s: %s\n' "$(basename "$0")" "$*" >&2; exit "${FAIL_CODE:-1}"; }
@@ -34,6 +35,9 @@ present_without_package() {
         libspdlog-dev) pkg-config --exists spdlog ;;
         nlohmann-json3-dev) pkg-config --exists nlohmann_json ;;
         libcli11-dev) [ -e /usr/include/CLI/CLI.hpp ] || [ -e /usr/local/include/CLI/CLI.hpp ] ;;
+        opencl-headers) [ -e /usr/include/CL/cl.h ] || [ -e /usr/local/include/CL/cl.h ] ;;
+        ocl-icd-libopencl1) ldconfig -p | grep -q 'libOpenCL\.so\.1' ;;
+        pocl-opencl-icd) [ -e /etc/OpenCL/vendors/pocl.icd ] ;;
         libgtest-dev) pkg-config --exists gtest ;;
         libgmock-dev) pkg-config --exists gmock ;;
         clang-14) command -v clang++-14 ;;

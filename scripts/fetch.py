@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """Fetches the files that quickstart and the tests need into a cache outside the tree, checks them, prints where they are.
 
-usage: fetch.py [-h] {model,vocabs,templates,where} ...
+usage: fetch.py [-h] {model,vocabs,templates,opencl,where} ...
 
   model      the default model: one .gguf file
   vocabs     a folder of vocabulary-only ggml-vocab-*.gguf files, with texts and the ids that llama.cpp makes of them
   templates  a folder of published chat templates (*.jinja)
+  opencl     a second maker's OpenCL for processors: a folder of libraries with the folder vendors/ for OCL_ICD_VENDORS
   where      the cache folder itself
 
 Each comes out of a pinned package of the Python package index, whose SHA-256 stands below. What is already there and
@@ -36,6 +37,18 @@ SOURCES_PACKAGE = {
     "name": "llama-cpp-python", "version": "0.3.36", "form": "--no-binary",
     "bytes": 76_589_250, "sha256": "832db0699007f1be95a7e41ef12e88926b02ba836461e36a36372db2760c1a2e",
 }
+# Intel's OpenCL runtime with the two packages of libraries that it needs: under Intel's own licence, so only fetched where
+# its tests are asked for, and never kept in the tree.
+OPENCL_PACKAGES = (
+    {"name": "intel-opencl-rt", "version": "2026.2.0", "form": "--only-binary",
+     "bytes": 224_964_968, "sha256": "6b6215a420598b4999ee01caca6d5cbe106aa4155c46c52377619c5aafce9f67"},
+    {"name": "intel-cmplr-lib-rt", "version": "2026.2.0", "form": "--only-binary",
+     "bytes": 41_454_395, "sha256": "9f713083073a820d2496a6da8e8d4f3482aba6640f74521d25ea48dcebe72748"},
+    {"name": "tbb", "version": "2023.2.0", "form": "--only-binary",
+     "bytes": 6_864_088, "sha256": "7d80615b6e970f11671fa05b6eaa9483ac864fbfe525ac280271a78b37870b7c"},
+)
+OPENCL_FOLDER = "intel-opencl-rt-2026.2.0"
+OPENCL_LIBRARY = "libintelocl.so"
 SOURCES_FOLDER = "llama-cpp-python-0.3.36"
 PATIENCE_SECONDS = 180  # a download that brings nothing for this long is given up
 
@@ -309,7 +322,53 @@ def sources(cache):
     return folder
 
 
+def wanted_of_opencl(member):
+    """The name under which a file of lib/ is kept, None for what its own loader and debuggers would need."""
+    head, _, name = member.rpartition("/data/lib/")
+    if not head or "/" in name or name.startswith((".", "libOpenCL")) or name.endswith((".py", "-lto.so")):
+        return None
+    return name
+
+
+def opencl(cache):
+    folder = os.path.join(cache, OPENCL_FOLDER)
+    seal = os.path.join(folder, "complete.json")
+    sha256 = [package["sha256"] for package in OPENCL_PACKAGES]
+    try:
+        with open(seal, encoding="utf-8") as file:
+            given = json.load(file)
+        if given["sha256"] == sha256 and all(os.path.getsize(os.path.join(folder, n)) == s for n, s in given["files"].items()):
+            return folder
+        say(f"{folder} is not as it was left: fetching it again")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        pass
+    need_space(cache, 2_000_000_000)
+    with tempfile.TemporaryDirectory(prefix="fetch-", dir=cache) as work:
+        fresh, files = os.path.join(work, OPENCL_FOLDER), {}
+        os.makedirs(os.path.join(fresh, "vendors"))
+        for package in OPENCL_PACKAGES:
+            part = os.path.join(work, package["name"])
+            os.makedirs(part)
+            with zipfile.ZipFile(download(package, part)) as archive:
+                for member in archive.infolist():
+                    name = wanted_of_opencl(member.filename)
+                    if name is None:
+                        continue
+                    with archive.open(member) as packed, open(os.path.join(fresh, name), "wb") as out:
+                        shutil.copyfileobj(packed, out, 1 << 20)
+                    files[name] = member.file_size
+            shutil.rmtree(part)
+        # The package's own file names a folder that nobody has.
+        with open(os.path.join(fresh, "vendors", "intel.icd"), "w", encoding="utf-8") as icd:
+            icd.write(os.path.join(folder, OPENCL_LIBRARY) + "\n")
+        write_atomically(os.path.join(fresh, "complete.json"), json.dumps({"sha256": sha256, "files": files}, indent=1))
+        shutil.rmtree(folder, ignore_errors=True)
+        os.replace(fresh, folder)
+    return folder
+
+
 WHAT = {
+    "opencl": opencl,
     "model": model,
     "vocabs": sources,
     "templates": lambda cache: os.path.join(sources(cache), "templates"),

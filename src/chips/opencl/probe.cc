@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
@@ -125,7 +126,7 @@ FoundOpenCl ask_child(std::chrono::milliseconds deadline) {
 
 }  // namespace opencl
 
-FoundOpenCl find_opencl(bool may_remember, std::chrono::milliseconds deadline) {
+FoundOpenCl find_opencl(bool may_remember) {
     using namespace opencl;
     FoundOpenCl found;
     if (library_is_loaded()) {  // this process has trusted it already, and a copy of it would not live
@@ -144,7 +145,9 @@ FoundOpenCl find_opencl(bool may_remember, std::chrono::milliseconds deadline) {
         }
         return found;
     }
-    found = ask_child(deadline);
+    const char* seconds = std::getenv("BUSBAR_PROBE_SECONDS");
+    const int patience = seconds ? std::clamp(std::atoi(seconds), 1, 3600) : 20;  // a GPU's driver may take several
+    found = ask_child(std::chrono::seconds(patience));
     if (found.devices.empty() || path.empty()) return found;
     content.clear();
     for (const std::string& device : found.devices) content += device + "\n";

@@ -168,11 +168,12 @@ kernel void product_vector(global const int* step, int symbol, int capacity, int
 #define SIDE_ROWS 4
 #define SIDES 8
 #define TILE (SIDE_ROWS * SIDES)
+#define X_STRIDE 33  // of a row of x: sides then read from different banks of local memory
 kernel void product_panel(global const int* step, int symbol, int capacity, int inner, global const float* x,
                           ulong x_at, global const uchar* w, ulong d_at, ulong m_at, ulong s_at, ulong sm_at,
                           global float* y, ulong y_at, int k, int n, int per_slice) {
     local float unpacked[32 * R];
-    local float rows_of_x[32 * TILE];
+    local float rows_of_x[TILE * X_STRIDE];
     const int r = get_local_id(0) * V, side = get_local_id(1), item = side * (R / V) + get_local_id(0);
     const ulong panel = get_group_id(0), first_row = get_group_id(1) * (ulong)TILE;
     const ulong rows = (ulong)leading(step, symbol, capacity) * (ulong)inner;
@@ -198,16 +199,30 @@ kernel void product_panel(global const int* step, int symbol, int capacity, int 
             }
         }
 #endif
-        for (int i = item; i < 32 * TILE; i += SIDES * (R / V)) {
-            const int t = i / 32, at = block * 32 + i % 32;
-            rows_of_x[i % 32 * TILE + t] = first_row + t < rows && at < k ? x[(ulong)t * k + at] : 0.0f;
+        for (int i = item; i < 32 * TILE / V; i += SIDES * (R / V)) {
+            const int t = i / (32 / V), at = block * 32 + i % (32 / V) * V;
+            FloatV numbers = 0.0f;
+            if (first_row + t < rows) {
+                if (at + V <= k)
+                    numbers = load_v(0, x + (ulong)t * k + at);
+                else
+                    for (int j = 0; j < V; ++j)
+                        if (at + j < k) ((float*)&numbers)[j] = x[(ulong)t * k + at + j];
+            }
+            store_v(numbers, 0, rows_of_x + t * X_STRIDE + at - block * 32);
         }
         barrier(CLK_LOCAL_MEM_FENCE);
+        FloatV s0 = sum[0], s1 = sum[1], s2 = sum[2], s3 = sum[3];
+        local const float* mine = rows_of_x + side * SIDE_ROWS * X_STRIDE;
+#pragma unroll 4
         for (int i = 0; i < 32; ++i) {
             const FloatV u = load_v(0, unpacked + i * R + r);
-            for (int t = 0; t < SIDE_ROWS; ++t)
-                sum[t] = MULTIPLY_ADD((FloatV)(rows_of_x[i * TILE + side * SIDE_ROWS + t]), u, sum[t]);
+            s0 = MULTIPLY_ADD((FloatV)(mine[i]), u, s0);
+            s1 = MULTIPLY_ADD((FloatV)(mine[X_STRIDE + i]), u, s1);
+            s2 = MULTIPLY_ADD((FloatV)(mine[2 * X_STRIDE + i]), u, s2);
+            s3 = MULTIPLY_ADD((FloatV)(mine[3 * X_STRIDE + i]), u, s3);
         }
+        sum[0] = s0, sum[1] = s1, sum[2] = s2, sum[3] = s3;
         if ((block + 1) % per_slice == 0 || block + 1 == blocks)
             for (int t = 0; t < SIDE_ROWS; ++t) {
                 total[t] += sum[t];
