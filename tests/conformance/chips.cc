@@ -14,6 +14,10 @@ std::vector<Chip>& chips() {
                 options.isa = isa;
                 made.push_back({fmt::format("{} {}", spec.word, isa), spec.open(options), spec.word == oracle_chip()});
             }
+        // A vendor's library is a chip like another: the smallest, and the one that lies, when it does not.
+        for (const char* name : {"minimal", "faulty"})
+            made.push_back({fmt::format("plugin {}", name),
+                            open_chip(fmt::format("plugin:{}/libbusbar_chip_{}.so", BUSBAR_BINARY_DIR, name))});
         return made;
     }();
     return all;

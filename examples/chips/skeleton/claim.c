@@ -68,6 +68,10 @@ int32_t skeleton_claim(busbar_device device, const busbar_op* op, busbar_claim* 
             if (device->step < 5 || !is_state(in[0]) || !is_f32(in[1]))
                 return busbar_refuse(claim, "states in f32, heads of at most 256");
             break;
+        case BUSBAR_OP_CACHE_GATHER:
+            if (device->step < 5 || !is_state(in[0]))
+                return busbar_refuse(claim, "states in f32, heads of at most 256");
+            break;
         case BUSBAR_OP_ATTENTION:
             if (device->step < 5 || !is_state(in[1]) || !is_state(in[2]) || !is_f32(in[0]))
                 return busbar_refuse(claim, "states in f32, heads of at most 256");
@@ -109,6 +113,16 @@ int make_launch(const busbar_op* op, const busbar_step* step, struct launch* l) 
         /* Rows of a matrix, not numbers. A matrix of one axis is one row. */
         if (x->rank < 2) l->capacity = 1, l->rows = 0;
         l->each = x->rank < 2 || l->width == 0 ? 1 : l->each / l->width;
+    }
+    if (op->op == BUSBAR_OP_CACHE_GATHER) {
+        l->pages[0] = address(op->inputs[0], step);
+        l->kv_heads = op->inputs[0]->extents[0];
+        l->width = op->inputs[0]->extents[1];
+        l->block_table = address(w, step);
+        l->capacity = w->extents[0];
+        l->table_pages = w->extents[1];
+        l->kernel = cache_gather_kernel;
+        return 1;
     }
     if (op->op == BUSBAR_OP_CACHE_APPEND || op->op == BUSBAR_OP_ATTENTION) {
         const busbar_tensor* state = op->inputs[op->op == BUSBAR_OP_ATTENTION ? 1 : 0];

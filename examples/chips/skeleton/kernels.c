@@ -86,6 +86,20 @@ void cache_append_kernel(const struct launch* l) {
         }
 }
 
+/* What the cache holds, in plain order: no model needs it, those who check the chip do. */
+void cache_gather_kernel(const struct launch* l) {
+    float* y = l->out[0];
+    for (int64_t s = 0; s < l->capacity; ++s)
+        for (int64_t p = 0; p < 64 * l->table_pages; ++p)
+            for (int64_t h = 0; h < l->kv_heads; ++h, y += l->width) {
+                const float* from = slot(l, 0, s, p, h);
+                if (from)
+                    memcpy(y, from, (size_t)l->width * sizeof(float));
+                else
+                    memset(y, 0, (size_t)l->width * sizeof(float));
+            }
+}
+
 /* Keys and values of a head are as wide as each other here: claim() sees to it. One sweep over the positions, the sum
  * corrected whenever a larger score comes (Milakov and Gimelshein 2018). */
 void attention_kernel(const struct launch* l) {

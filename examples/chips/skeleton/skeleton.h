@@ -46,6 +46,7 @@ void packed_matmul_kernel(const struct launch* l);
 void rms_norm_kernel(const struct launch* l);
 void gated_silu_kernel(const struct launch* l);
 void cache_append_kernel(const struct launch* l);
+void cache_gather_kernel(const struct launch* l);
 void attention_kernel(const struct launch* l);
 
 int32_t skeleton_pack_weight(busbar_device device, const busbar_tensor* stored, const void* bytes,
