@@ -19,9 +19,11 @@ DRIVER = """
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-static int list(unsigned n, void** platforms, unsigned* count) { %s return 0; }
+int clIcdGetPlatformIDsKHR(unsigned n, void** platforms, unsigned* count) { %s return 0; }
+int clGetPlatformInfo(void* platform, unsigned what, size_t size, void* value, size_t* needed) { return -30; }
 void* clGetExtensionFunctionAddress(const char* name) {
-    return strcmp(name, "clIcdGetPlatformIDsKHR") == 0 ? (void*)list : 0;
+    if (strcmp(name, "clIcdGetPlatformIDsKHR") == 0) return (void*)clIcdGetPlatformIDsKHR;
+    return strcmp(name, "clGetPlatformInfo") == 0 ? (void*)clGetPlatformInfo : 0;
 }
 """
 FAULTS = {

@@ -13,7 +13,7 @@ typedef ushort Cached;
 #define GET_V(p, i) as_float_v(to_uint_v(load_v(0, (p) + (i))) << 16)
 #define PUT(x, p, i) (p)[i] = to_bf16(x)
 // Round to nearest even; a NaN keeps its top bits and becomes quiet.
-inline ushort to_bf16(float x) {
+ushort to_bf16(float x) {
     const uint bits = as_uint(x);
     if ((bits & 0x7FFFFFFF) > 0x7F800000) return (ushort)(bits >> 16 | 0x40);
     return (ushort)((bits + 0x7FFF + (bits >> 16 & 1)) >> 16);
@@ -25,17 +25,17 @@ typedef float Cached;
 #define PUT(x, p, i) (p)[i] = (x)
 #endif
 
-inline int padded(int width) {
+int padded(int width) {
     return (width + 7) / 8 * 8;
 }
-inline ulong page_size(int heads, int width, int is_key) {
+ulong page_size(int heads, int width, int is_key) {
     return (ulong)heads * PAGE * (is_key ? width : padded(width));
 }
-inline ulong slot_at(int head, int slot, int d, int width, int is_key) {
+ulong slot_at(int head, int slot, int d, int width, int is_key) {
     return is_key ? ((ulong)head * width + d) * PAGE + slot : ((ulong)head * PAGE + slot) * padded(width) + d;
 }
 // The page of a position, -1 where there is none.
-inline int page_of(global const int* table, int sequences, int columns, int pages, int sequence, int position) {
+int page_of(global const int* table, int sequences, int columns, int pages, int sequence, int position) {
     if (sequence < 0 || sequence >= sequences || position < 0 || position / PAGE >= columns) return -1;
     const int page = table[(ulong)sequence * columns + position / PAGE];
     return page < pages ? page : -1;
@@ -85,8 +85,45 @@ kernel void mask_(global const int* step, int symbol, int capacity, int slots, g
 // Attention: a group per row and key head, 64 / V work-items per query head. Pages are folded in order, so that the
 // arithmetic of a row depends on its own positions alone.
 // HEADS: query heads that share a group. SPANS: value numbers of a work-item, in vectors, 64 apart.
+// Its loops are functions, so that compilers that run a group's items as a loop keep that loop outside of them.
 #ifdef HEADS
 #define SIDE (PAGE / V)
+
+// V positions side by side against one query.
+FloatV dot_keys(local const float* query, global const Cached* key, int width) {
+    FloatV s = 0.0f;
+    for (int d = 0; d < width; ++d) s = MULTIPLY_ADD((FloatV)(query[d]), GET_V(key, (ulong)d * PAGE), s);
+    return s;
+}
+
+float most_of(local const float* scores, int begin, int end, float most) {
+    for (int j = begin; j < end; ++j) most = fmax(most, scores[j]);
+    return most;
+}
+
+void weigh(local float* weights, local const float* scores, int side, int begin, int end, float most) {
+    for (int j = side * V; j < side * V + V; ++j) {
+        // Nothing but -infinity so far: nothing counts yet, yet a NaN must be seen.
+        const float score = scores[j];
+        const float w = most == -INFINITY ? (isnan(score) ? score : 0.0f) : exponential(score - most);
+        weights[j] = j >= begin && j < end ? w : 0.0f;
+    }
+}
+
+float sum_of(local const float* weights, int begin, int end) {
+    float sum = 0.0f;
+    for (int j = begin; j < end; ++j) sum += weights[j];
+    return sum;
+}
+
+// V numbers of the values side by side.
+FloatV mix_values(local const float* weights, global const Cached* value, int stride, int begin, int end) {
+    FloatV total = 0.0f;
+    for (int j = begin; j < end; ++j)
+        total = MULTIPLY_ADD((FloatV)(weights[j]), GET_V(value, (ulong)j * stride), total);
+    return total;
+}
+
 kernel void attention(global const int* step, int symbol, int capacity, int inner, global const float* q, ulong q_at,
                       global const Cached* keys, ulong keys_at, global const Cached* values, ulong values_at,
                       global const int* positions, ulong positions_at, global const int* sequences, ulong sequences_at,
@@ -117,34 +154,21 @@ kernel void attention(global const int* step, int symbol, int capacity, int inne
         }
         barrier(CLK_LOCAL_MEM_FENCE);
         global const Cached* key = keys + keys_at + page * key_page + (ulong)kv * width * PAGE + side * V;
-        FloatV s = 0.0f;
-        for (int d = 0; d < width; ++d) s = MULTIPLY_ADD((FloatV)(query[mine * width + d]), GET_V(key, (ulong)d * PAGE), s);
-        store_v(s * scale, 0, scores + mine * PAGE + side * V);
+        store_v(dot_keys(query + mine * width, key, width) * scale, 0, scores + mine * PAGE + side * V);
         barrier(CLK_LOCAL_MEM_FENCE);
         const int begin = max(first - at * PAGE, 0), end = min(position - at * PAGE + 1, PAGE);
-        float page_most = most;
-        for (int j = begin; j < end; ++j) page_most = fmax(page_most, scores[mine * PAGE + j]);
+        const float page_most = most_of(scores + mine * PAGE, begin, end, most);
         const float before = most == page_most ? 1.0f : exponential(most - page_most);
         most = page_most;
-        for (int j = side; j < PAGE; j += SIDE) {
-            const float score = scores[mine * PAGE + j];
-            // Nothing but -infinity so far: nothing counts yet, yet a NaN must be seen.
-            const float w = most == -INFINITY ? (isnan(score) ? score : 0.0f) : exponential(score - most);
-            weights[mine * PAGE + j] = j >= begin && j < end ? w : 0.0f;
-        }
+        weigh(weights + mine * PAGE, scores + mine * PAGE, side, begin, end, most);
         barrier(CLK_LOCAL_MEM_FENCE);
-        float page_whole = 0.0f;
-        for (int j = begin; j < end; ++j) page_whole += weights[mine * PAGE + j];
-        whole = whole * before + page_whole;
+        whole = whole * before + sum_of(weights + mine * PAGE, begin, end);
         global const Cached* value = values + values_at + page * value_page + (ulong)kv * PAGE * padded_width;
         for (int i = 0; i < SPANS; ++i) {
             const int d = i * PAGE + side * V;
-            if (d < value_width) {
-                FloatV total = 0.0f;
-                for (int j = begin; j < end; ++j)
-                    total = MULTIPLY_ADD((FloatV)(weights[mine * PAGE + j]), GET_V(value, (ulong)j * padded_width + d), total);
-                sum[i] = MULTIPLY_ADD(sum[i], (FloatV)(before), total);
-            }
+            if (d < value_width)
+                sum[i] = MULTIPLY_ADD(sum[i], (FloatV)(before),
+                                      mix_values(weights + mine * PAGE, value + d, padded_width, begin, end));
         }
     }
     if (!exists) return;

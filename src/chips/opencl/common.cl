@@ -22,13 +22,13 @@ typedef JOIN(uint, V) UintV;
 #endif
 
 // Entries of a leading axis in use this step: 1 rows, 2 rows with logits, 0 a fixed count.
-inline int leading(global const int* step, int symbol, int capacity) {
+int leading(global const int* step, int symbol, int capacity) {
     const int n = symbol == 1 ? step[0] : symbol == 2 ? step[1] : capacity;
     return min(n, capacity);
 }
 
 // The first misfit that the step's data showed, with the step that met it.
-inline void fail(global int* status, int step, int what) {
+void fail(global int* status, int step, int what) {
     if (atomic_cmpxchg(status, 0, step + 1) == 0) status[1] = what;
 }
 
@@ -36,7 +36,7 @@ inline void fail(global int* status, int step, int what) {
 typedef struct {
     float p, s, t;
 } Parts;
-inline Parts exp_parts(float x) {
+Parts exp_parts(float x) {
     x = x > 89.0f ? 89.0f : x;
     x = x < -170.0f ? -170.0f : x;
     const float n = rint(x * 1.44269504088896341f);
@@ -57,7 +57,7 @@ inline Parts exp_parts(float x) {
     e.t = as_float((whole - half_ + 127) << 23);
     return e;
 }
-inline float exponential(float x) {
+float exponential(float x) {
     const Parts e = exp_parts(x);
     return e.p * e.s * e.t;
 }

@@ -1,6 +1,6 @@
 // Ops on each element. `inner`: elements of one leading entry. Broadcasting walks up to eight axes, outermost first in
 // s0; strides are 0 where an input stretches.
-inline int walk(uint i, int8 extents, int8 strides) {
+int walk(uint i, int8 extents, int8 strides) {
     int at = 0;
 #define AXIS(k)                             \
     if (extents.s##k != 1) {                \
@@ -29,7 +29,7 @@ BINARY(divide, p / q)
 
 // x / (1 + e^-x). For x < 0 both sides are multiplied by e^x, whose powers of two come last: good down to the smallest
 // numbers, where e^-x alone would be infinite. -infinity gives NaN, as the definition has it.
-inline float silu_of(float x) {
+float silu_of(float x) {
     const int negative = x < 0.0f;
     const Parts e = exp_parts(negative ? x : -x);
     const float below = 1.0f + e.p * e.s * e.t;

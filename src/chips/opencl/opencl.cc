@@ -54,17 +54,16 @@ class OpenClDevice : public Device {
 
     std::unique_ptr<Buffer> allocate(uint64_t bytes) override {
         auto buffer = std::make_unique<DeviceBuffer>(context_, bytes);
-        if (bytes > 0) {
-            const uint32_t zero = 0;
-            const uint64_t whole = bytes / 4 * 4;
-            if (whole > 0)
-                check(cl().EnqueueFillBuffer(queue(), buffer->memory(), &zero, 4, 0, whole, 0, nullptr, nullptr),
+        // Sixteen bytes at a time are what devices fill fastest; sizes need not be whole ones.
+        const uint64_t whole = bytes / 16 * 16;
+        const cl_uint4 zeros = {};
+        const auto fill = [&](size_t each, uint64_t from, uint64_t count) {
+            if (count > 0)
+                check(cl().EnqueueFillBuffer(queue(), buffer->memory(), &zeros, each, from, count, 0, nullptr, nullptr),
                       "clearing a buffer");
-            if (whole < bytes)
-                check(cl().EnqueueFillBuffer(queue(), buffer->memory(), &zero, 1, whole, bytes - whole, 0, nullptr,
-                                             nullptr),
-                      "clearing a buffer");
-        }
+        };
+        fill(sizeof zeros, 0, whole);
+        fill(1, whole, bytes - whole);
         return buffer;
     }
     void write(Buffer& to, uint64_t offset, Bytes data) override {

@@ -8,6 +8,7 @@
 #include <filesystem>
 #include <fstream>
 #include <iterator>
+#include <map>
 
 #include "base/child.h"
 #include "base/error.h"
@@ -147,7 +148,11 @@ FoundOpenCl find_opencl(bool may_remember) {
     }
     const char* seconds = std::getenv("BUSBAR_PROBE_SECONDS");
     const int patience = seconds ? std::clamp(std::atoi(seconds), 1, 3600) : 20;  // a GPU's driver may take several
+    // Once in a process: who asks twice must not wait twice for a driver that hangs.
+    static std::map<std::string, FoundOpenCl> asked;
+    if (const auto before = asked.find(key); before != asked.end()) return before->second;
     found = ask_child(std::chrono::seconds(patience));
+    asked[key] = found;
     if (found.devices.empty() || path.empty()) return found;
     content.clear();
     for (const std::string& device : found.devices) content += device + "\n";

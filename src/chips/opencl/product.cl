@@ -49,7 +49,7 @@ typedef struct {
     global const uchar* small_minimums;
 } Weight;
 
-inline Weight weight_at(global const uchar* w, ulong d, ulong m, ulong s, ulong sm) {
+Weight weight_at(global const uchar* w, ulong d, ulong m, ulong s, ulong sm) {
     Weight weight;
     weight.codes = (global const Word*)w;
     weight.scales = (global const half*)(w + d);
@@ -59,7 +59,7 @@ inline Weight weight_at(global const uchar* w, ulong d, ulong m, ulong s, ulong 
     return weight;
 }
 
-inline float power_of_two(uint e) {  // half of an E8M0 scale, since the table is doubled
+float power_of_two(uint e) {  // half of an E8M0 scale, since the table is doubled
     return e == 255 ? NAN : as_float(e < 2 ? 0x00200000u << e : (e - 1) << 23);
 }
 
@@ -69,7 +69,7 @@ typedef struct {
 } Scales;
 
 // `group` counts from the panel's start; there are `groups` in a panel's row.
-inline Scales scales_of(Weight w, ulong panel, int groups, int group, int r) {
+Scales scales_of(Weight w, ulong panel, int groups, int group, int r) {
     Scales s;
     s.minimum = 0.0f;
     const ulong at = (panel * groups + group) * R + r;
@@ -93,7 +93,7 @@ inline Scales scales_of(Weight w, ulong panel, int groups, int group, int r) {
     return s;
 }
 
-inline FloatV weights_of(UintV code, Scales s) {
+FloatV weights_of(UintV code, Scales s) {
 #if CODE == 8
     FloatV c = to_float_v(JOIN(as_int, V)(code << 24) >> 24);
 #elif defined(TABLE)
@@ -105,10 +105,11 @@ inline FloatV weights_of(UintV code, Scales s) {
     c -= (float)BIAS;
 #endif
 #endif
+    // The products below have at most 22 bits: one rounding or two, the definition's number comes out.
 #if MINIMUM == 1
-    return s.scale * c + s.minimum;
+    return MULTIPLY_ADD(s.scale, c, s.minimum);
 #elif MINIMUM == 2
-    return s.scale * c - s.minimum;
+    return MULTIPLY_ADD(s.scale, c, -s.minimum);
 #else
     return s.scale * c;
 #endif
@@ -164,17 +165,81 @@ kernel void product_vector(global const int* step, int symbol, int capacity, int
 }
 
 // Many rows: a tile of R outputs by TILE rows. A panel's 32 numbers of K are unpacked once for all of them, and the sums
-// run over K in the same slices as above: the same bits.
+// run over K in the same slices as above: the same bits. Its loops are functions, so that compilers that run a group's
+// items as a loop keep that loop outside of them.
 #define SIDE_ROWS 4
 #define SIDES 8
 #define TILE (SIDE_ROWS * SIDES)
 #define X_STRIDE 33  // of a row of x: sides then read from different banks of local memory
+
+void unpack_block(local float* to, Weight w, ulong panel, int k, int block, int r, int side) {
+    global const Word* codes = w.codes + (panel * ((k + 31) / 32) + block) * WORDS * R + r;
+#if GROUP == 0
+    for (int i = side; i < 32; i += SIDES)
+        store_v(block * 32 + i < k ? load_words(codes, i * R) : (FloatV)(0.0f), 0, to + i * R + r);
+#else
+    for (int i = side; i < WORDS; i += SIDES) {
+        const Scales s = scales_of(w, panel, k / GROUP, block * (32 / GROUP) + i * PER_WORD / GROUP, r);
+        UintV code = load_words(codes, i * R);
+        for (int j = 0; j < PER_WORD; ++j) {
+            store_v(weights_of(code, s), 0, to + (i * PER_WORD + j) * R + r);
+            code >>= SHIFT;
+        }
+    }
+#endif
+}
+
+// `x` is the tile's first row, of which there are `rows`.
+void load_rows(local float* to, global const float* x, ulong rows, int k, int block, int item) {
+    for (int i = item; i < 32 * TILE / V; i += SIDES * (R / V)) {
+        const int t = i / (32 / V), at = block * 32 + i % (32 / V) * V;
+        FloatV numbers = 0.0f;
+        if ((ulong)t < rows) {
+            if (at + V <= k)
+                numbers = load_v(0, x + (ulong)t * k + at);
+            else
+                for (int j = 0; j < V; ++j)
+                    if (at + j < k) ((float*)&numbers)[j] = x[(ulong)t * k + at + j];
+        }
+        store_v(numbers, 0, to + t * X_STRIDE + at - block * 32);
+    }
+}
+
+void add_block(FloatV* sum, local const float* x, local const float* w) {
+    FloatV s0 = sum[0], s1 = sum[1], s2 = sum[2], s3 = sum[3];
+#pragma unroll 4
+    for (int i = 0; i < 32; ++i) {
+        const FloatV u = load_v(0, w + i * R);
+        s0 = MULTIPLY_ADD((FloatV)(x[i]), u, s0);
+        s1 = MULTIPLY_ADD((FloatV)(x[X_STRIDE + i]), u, s1);
+        s2 = MULTIPLY_ADD((FloatV)(x[2 * X_STRIDE + i]), u, s2);
+        s3 = MULTIPLY_ADD((FloatV)(x[3 * X_STRIDE + i]), u, s3);
+    }
+    sum[0] = s0, sum[1] = s1, sum[2] = s2, sum[3] = s3;
+}
+
+void end_slice(FloatV* total, FloatV* sum) {
+    for (int t = 0; t < SIDE_ROWS; ++t) {
+        total[t] += sum[t];
+        sum[t] = 0.0f;
+    }
+}
+
+void store_rows(global float* y, const FloatV* total, ulong row, ulong rows, ulong first, int n) {
+    for (int t = 0; t < SIDE_ROWS && row + t < rows; ++t) {
+        float numbers[V];
+        store_v(total[t], 0, numbers);
+        for (int i = 0; i < V; ++i)
+            if (first + i < (ulong)n) y[(row + t) * n + first + i] = numbers[i];
+    }
+}
+
 kernel void product_panel(global const int* step, int symbol, int capacity, int inner, global const float* x,
                           ulong x_at, global const uchar* w, ulong d_at, ulong m_at, ulong s_at, ulong sm_at,
                           global float* y, ulong y_at, int k, int n, int per_slice) {
     local float unpacked[32 * R];
     local float rows_of_x[TILE * X_STRIDE];
-    const int r = get_local_id(0) * V, side = get_local_id(1), item = side * (R / V) + get_local_id(0);
+    const int r = get_local_id(0) * V, side = get_local_id(1);
     const ulong panel = get_group_id(0), first_row = get_group_id(1) * (ulong)TILE;
     const ulong rows = (ulong)leading(step, symbol, capacity) * (ulong)inner;
     if (first_row >= rows) return;
@@ -185,58 +250,13 @@ kernel void product_panel(global const int* step, int symbol, int capacity, int 
     for (int t = 0; t < SIDE_ROWS; ++t) sum[t] = total[t] = 0.0f;
     for (int block = 0; block < blocks; ++block) {
         barrier(CLK_LOCAL_MEM_FENCE);
-        global const Word* codes = weight.codes + (panel * blocks + block) * WORDS * R + r;
-#if GROUP == 0
-        for (int i = side; i < 32; i += SIDES)
-            store_v(block * 32 + i < k ? load_words(codes, i * R) : (FloatV)(0.0f), 0, unpacked + i * R + r);
-#else
-        for (int i = side; i < WORDS; i += SIDES) {
-            const Scales s = scales_of(weight, panel, k / GROUP, block * (32 / GROUP) + i * PER_WORD / GROUP, r);
-            UintV code = load_words(codes, i * R);
-            for (int j = 0; j < PER_WORD; ++j) {
-                store_v(weights_of(code, s), 0, unpacked + (i * PER_WORD + j) * R + r);
-                code >>= SHIFT;
-            }
-        }
-#endif
-        for (int i = item; i < 32 * TILE / V; i += SIDES * (R / V)) {
-            const int t = i / (32 / V), at = block * 32 + i % (32 / V) * V;
-            FloatV numbers = 0.0f;
-            if (first_row + t < rows) {
-                if (at + V <= k)
-                    numbers = load_v(0, x + (ulong)t * k + at);
-                else
-                    for (int j = 0; j < V; ++j)
-                        if (at + j < k) ((float*)&numbers)[j] = x[(ulong)t * k + at + j];
-            }
-            store_v(numbers, 0, rows_of_x + t * X_STRIDE + at - block * 32);
-        }
+        unpack_block(unpacked, weight, panel, k, block, r, side);
+        load_rows(rows_of_x, x, rows - first_row, k, block, side * (R / V) + get_local_id(0));
         barrier(CLK_LOCAL_MEM_FENCE);
-        FloatV s0 = sum[0], s1 = sum[1], s2 = sum[2], s3 = sum[3];
-        local const float* mine = rows_of_x + side * SIDE_ROWS * X_STRIDE;
-#pragma unroll 4
-        for (int i = 0; i < 32; ++i) {
-            const FloatV u = load_v(0, unpacked + i * R + r);
-            s0 = MULTIPLY_ADD((FloatV)(mine[i]), u, s0);
-            s1 = MULTIPLY_ADD((FloatV)(mine[X_STRIDE + i]), u, s1);
-            s2 = MULTIPLY_ADD((FloatV)(mine[2 * X_STRIDE + i]), u, s2);
-            s3 = MULTIPLY_ADD((FloatV)(mine[3 * X_STRIDE + i]), u, s3);
-        }
-        sum[0] = s0, sum[1] = s1, sum[2] = s2, sum[3] = s3;
-        if ((block + 1) % per_slice == 0 || block + 1 == blocks)
-            for (int t = 0; t < SIDE_ROWS; ++t) {
-                total[t] += sum[t];
-                sum[t] = 0.0f;
-            }
+        add_block(sum, rows_of_x + side * SIDE_ROWS * X_STRIDE, unpacked + r);
+        if ((block + 1) % per_slice == 0 || block + 1 == blocks) end_slice(total, sum);
     }
-    for (int t = 0; t < SIDE_ROWS; ++t) {
-        const ulong row = first_row + side * SIDE_ROWS + t, first = panel * R + r;
-        if (row >= rows) break;
-        float numbers[V];
-        store_v(total[t], 0, numbers);
-        for (int i = 0; i < V; ++i)
-            if (first + i < (ulong)n) y[y_at + row * n + first + i] = numbers[i];
-    }
+    store_rows(y + y_at, total, first_row + side * SIDE_ROWS, rows, panel * R + r, n);
 }
 
 // Rows of a packed table: a work-item per word.

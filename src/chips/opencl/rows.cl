@@ -1,6 +1,6 @@
 // Ops that fold a row: a group of LANES work-items per row, each with every LANES-th element, then a fixed tree. The
 // order of a sum so depends on the row's length alone.
-inline float fold_sum(local float* parts, int lane, float mine) {
+float fold_sum(local float* parts, int lane, float mine) {
     barrier(CLK_LOCAL_MEM_FENCE);
     parts[lane] = mine;
     for (int n = LANES / 2; n > 0; n /= 2) {
@@ -16,10 +16,10 @@ inline float fold_sum(local float* parts, int lane, float mine) {
         for (int i = from + lane, once = 1; once && i < width; once = 0)
 
 // A NaN anywhere wins.
-inline float larger(float a, float b) {
+float larger(float a, float b) {
     return isnan(a) || a > b ? a : b;
 }
-inline float fold_max(local float* parts, int lane, float mine) {
+float fold_max(local float* parts, int lane, float mine) {
     barrier(CLK_LOCAL_MEM_FENCE);
     parts[lane] = mine;
     for (int n = LANES / 2; n > 0; n /= 2) {
@@ -73,7 +73,7 @@ kernel void softmax(global const int* step, int symbol, int capacity, int inner,
 }
 
 // The squares of large numbers do not fit f32: they are summed as multiples of the largest square's power of four.
-inline float norm_factor(local float* parts, int lane, global const float* x, int width, float epsilon) {
+float norm_factor(local float* parts, int lane, global const float* x, int width, float epsilon) {
     float mine = 0;
     EACH mine = larger(fabs(x[i]), mine);
     const float most = fold_max(parts, lane, mine);
