@@ -12,6 +12,7 @@
 #include <cstring>
 #include <map>
 
+#include "agree/admit.h"
 #include "base/error.h"
 #include "flags.h"
 #include "plan/placement.h"
@@ -76,7 +77,8 @@ void add_common(CLI::App& app, CommonOptions& o) {
         ->capture_default_str()
         ->check(one_of({"free", "invariant"}));
     add(app.add_option("--split", o.split, "layers by hand: \"CHIP:0-14,CHIP:15-29\""), "PARTS");
-    add(app.add_option("--gate", o.gate, "auto, full or off; this build has no gate yet"), "WORD")
+    add(app.add_option("--gate", o.gate, "check of a chip on this model before it answers: auto (once), full, off"),
+        "WORD")
         ->capture_default_str()
         ->check(one_of({"auto", "full", "off"}));
     add(app.add_option("--kv", o.kv, "cache element: f32, f16, bf16; else the chip's most exact one"), "TYPE")
@@ -102,8 +104,6 @@ void apply_common(const CommonOptions& o) {
                   : o.verbose == 1 ? LogLevel::details
                                    : LogLevel::notes);
     if (!o.trace.empty()) start_trace(o.trace);
-    if (o.gate == "full")
-        throw chip_error("", "[gate] --gate full: this build cannot check a chip on a model yet; use auto or off");
 }
 
 std::vector<Device*> OpenChips::pointers() const {
@@ -146,6 +146,24 @@ OpenChips open_chips(const CommonOptions& o) {
     return chips;
 }
 
+// What is the truth for others is not measured against itself.
+static bool is_oracle(const OpenChips& chips) {
+    return std::ranges::all_of(chips.names, [](const std::string& name) { return name == oracle_chip(); });
+}
+
+static void pass_gate(const CommonOptions& o, OpenModel& m) {
+    const Span span("gate");
+    agree::GateOptions options;
+    options.threads = m.chips.devices[0]->profile().threads;
+    options.progress = [&](const char* probe) {
+        stop_if_interrupted();
+        detail("gate: {}", probe);
+    };
+    const auto report = agree::admit(
+        *m.loaded, [] { return open_chip(oracle_chip()); }, options);
+    if (report) note("gate {}", report->line());
+}
+
 int64_t choose_context(const CommonOptions& o, const DecoderConfig& config) {
     return o.context > 0 ? static_cast<int64_t>(round_up(o.context, page_positions)) : default_context(config);
 }
@@ -169,6 +187,8 @@ OpenModel open_model(const CommonOptions& o, const std::function<void(LoadOption
     load.skip_passes = {o.skip_passes.begin(), o.skip_passes.end()};
     load.fallback_allowed = !o.no_fallback;
     if (adjust) adjust(load);
+    const bool gated = o.gate != "off" && !is_oracle(m.chips);
+    if (gated) agree::make_room_for_gate(load.sequences, load.cache_pages, load.context);
     load.chunk = std::min(load.chunk, load.context);
     load.logit_rows = std::min(load.logit_rows, load.chunk);
     stop_if_interrupted();
@@ -189,6 +209,7 @@ OpenModel open_model(const CommonOptions& o, const std::function<void(LoadOption
                p.skipped ? " (skipped)" : "");
     log_rows(*m.loaded);
     stop_if_interrupted();
+    if (gated) pass_gate(o, m);
     return m;
 }
 

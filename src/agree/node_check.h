@@ -80,7 +80,7 @@ class NodeChecker : public StepObserver {
     void check_copy(LoadedModel& model, size_t bucket, const Plan& plan, const PlannedStep& step, size_t index);
     void check_op(const Site& site, const std::vector<Array>& outputs);
     void check_product(const Site& site, size_t which, const Array& y);
-    void check_sums(const Site& site, const StoredTensor& tensor, const Array& x, const Array& y, double sigma);
+    void check_sums(const Site& site, const StoredTensor& tensor, const Array& x, const Array& y);
     void check_gather(const Site& site, const Array& y);
     conform::Case make_case(const Site& site, const std::vector<int64_t>& rows);
     std::vector<int64_t> sampled_rows(const Site& site) const;

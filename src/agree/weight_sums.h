@@ -11,6 +11,7 @@ namespace busbar::agree {
 /// precision. Then sum(signs y) = sum(of_columns x) for every x.
 struct WeightSums {
     std::vector<double> signs, of_columns;
+    std::vector<double> squares;  ///< of each column: for what the products may round
 };
 /// One pass over the weight, on several threads.
 WeightSums sum_weight(const StoredTensor& tensor, uint64_t seed, int threads);

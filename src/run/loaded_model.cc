@@ -101,7 +101,7 @@ void LoadedModel::check_fit() const {
             fix = fmt::format("--context {} would fit",
                               static_cast<int64_t>(static_cast<double>(available - without_cache) /
                                                    static_cast<double>(m.cache) * static_cast<double>(cache_pages_)) /
-                                  layout_.max_sequences * page_positions);
+                                  std::max<int64_t>(cache_pages_ / layout_.pages, 1) * page_positions);
         throw does_not_fit("[memory] {} needs {} (weights {}, cache {} for {} positions, scratch {}), {} has {}; {}",
                            plans_[0].graph.title, megabytes(m.total()),
                            megabytes(m.mapped_weights + m.packed_weights + m.constants), megabytes(m.cache),
@@ -322,6 +322,11 @@ void LoadedModel::write_value(size_t bucket, int chip, int value, const Array& d
     const Place& place = plans_[bucket].place(chip, value);
     BUSBAR_CHECK(place.where == Place::Where::scratch && data.extents == extents_in_use(plans_[bucket], value));
     devices_[chip]->write(*scratch_[chip], place.offset, as_real(data.data, devices_[chip]->profile().real));
+}
+
+void LoadedModel::fill_scratch(std::byte with) {
+    for (size_t c = 0; c < devices_.size(); ++c)
+        devices_[c]->write(*scratch_[c], 0, std::vector<std::byte>(scratch_[c]->bytes(), with));
 }
 
 Buffer& LoadedModel::state_buffer(size_t bucket, int planned_state) const {

@@ -51,6 +51,7 @@ class LoadedModel {
     int64_t context() const { return layout_.pages * page_positions; }
     int64_t vocabulary() const { return vocabulary_; }
     const std::vector<Plan>& plans() const { return plans_; }
+    const std::vector<std::shared_ptr<const MappedFile>>& files() const { return files_; }
     Device& device(int chip) const { return *devices_[chip]; }
     MemoryUse memory() const;  ///< on all chips
     const MemoryUse& memory_of(int chip) const { return memory_[chip]; }
@@ -69,6 +70,8 @@ class LoadedModel {
     Array read_value(size_t bucket, int chip, int value) const;
     /// The same way back; real values made by a step only. For planting noise.
     void write_value(size_t bucket, int chip, int value, const Array& data);
+    /// Overwrites all scratch of all chips: a step reads nothing there that it did not write.
+    void fill_scratch(std::byte with);
     /// Memory of a planned state of a bucket.
     Buffer& state_buffer(size_t bucket, int planned_state) const;
     const PackedWeight& weight(size_t bucket, int planned_weight) const;

@@ -1,0 +1,96 @@
+// The gate on a chip that lies: which planted faults it sees, and that it names the op that has them.
+#include <map>
+
+#include "agree/gate.h"
+#include "harness.h"
+
+namespace busbar::test {
+namespace {
+
+std::string faulty(const std::string& options) {
+    return std::string("plugin:") + BUSBAR_BINARY_DIR + "/libbusbar_chip_faulty.so?" + options;
+}
+
+LoadOptions two_sequences() {
+    LoadOptions o;
+    o.context = 320;
+    o.sequences = 2;
+    o.cache_pages = 7;
+    o.chunk = 64;
+    return o;
+}
+
+agree::GateReport gate(const std::string& model, std::string_view chip, const ChipOptions& options = {}) {
+    const Loaded loaded =
+        load_model(from_environment("BUSBAR_TINY_MODELS") + "/" + model, two_sequences(), chip, options);
+    const auto reference = open_chip(oracle_chip());
+    agree::GateOptions o;
+    o.threads = 1;
+    return agree::run_gate(*loaded.model, *reference, o);
+}
+
+class Gate : public testing::TestWithParam<std::string> {};
+
+TEST_P(Gate, PassesAnHonestChip) {
+    BUSBAR_NEED("BUSBAR_TINY_MODELS");
+    for (const std::string& isa : find_chip(fallback_chip())->isas()) {
+        const agree::GateReport report = gate(GetParam(), fallback_chip(), {2, isa, ""});
+        EXPECT_TRUE(report.passed()) << isa << ": " << report.line();
+        EXPECT_GT(report.outputs, 10000);
+        EXPECT_EQ(report.probes.size(), 6u);
+    }
+}
+INSTANTIATE_TEST_SUITE_P(Models, Gate,
+                         testing::Values("llama", "qwen3", "mistral", "qwen2_k_mix.gguf", "llama_q4_1.gguf"),
+                         [](const auto& info) { return info.param.substr(0, info.param.find('.')); });
+
+TEST(GateFaults, PassesTheLyingChipWhenItDoesNotLie) {
+    BUSBAR_NEED("BUSBAR_TINY_MODELS");
+    const agree::GateReport report = gate("llama_q8_0.gguf", faulty("fault=none"));
+    EXPECT_TRUE(report.passed()) << report.line();
+}
+
+// Fault -> the op that must be named; "" = any.
+const std::map<std::string, std::string> caught = {{"rope_layout", "rotate"},
+                                                   {"half_accumulate", "matmul"},
+                                                   {"noop_kernel", ""},
+                                                   {"stale_buffer", ""},
+                                                   {"scale_off_by_one", ""},
+                                                   {"nan_long", "attention"},
+                                                   {"mask_off_by_one", "attention"},
+                                                   {"eps_wrong", "rms_norm"},
+                                                   {"one_weight", ""},
+                                                   {"layer_swap", "matmul"},
+                                                   {"leak_batch", "attention"},
+                                                   {"missing_sync", ""},
+                                                   {"rare", ""}};
+
+class Faults : public testing::TestWithParam<std::pair<const std::string, std::string>> {};
+
+TEST_P(Faults, AreSeenAndNamed) {
+    BUSBAR_NEED("BUSBAR_TINY_MODELS");
+    const auto& [fault, op] = GetParam();
+    const agree::GateReport report = gate("llama_q8_0.gguf", faulty("fault=" + fault));
+    ASSERT_FALSE(report.passed()) << fault << ": " << report.line();
+    if (op.empty()) return;
+    ASSERT_FALSE(report.findings.empty()) << report.line();
+    EXPECT_NE(report.findings[0].op.find(op), std::string::npos) << report.line();
+    EXPECT_NE(report.first().find(report.findings[0].node), std::string::npos) << "the report names the node";
+}
+INSTANTIATE_TEST_SUITE_P(Planted, Faults, testing::ValuesIn(caught), [](const auto& info) { return info.param.first; });
+
+TEST(GateFaults, BlamesTheLayer) {
+    BUSBAR_NEED("BUSBAR_TINY_MODELS");
+    const agree::GateReport report = gate("llama_q8_0.gguf", faulty("fault=rope_layout&layer=1"));
+    ASSERT_FALSE(report.findings.empty());
+    EXPECT_EQ(report.findings[0].layer, 1) << report.line();
+    EXPECT_EQ(report.findings[0].node.substr(0, 8), "layer.1.") << report.line();
+}
+
+TEST(GateFaults, ALostChipIsAnErrorOfItsOwn) {
+    BUSBAR_NEED("BUSBAR_TINY_MODELS");
+    EXPECT_THROW(gate("llama_q8_0.gguf", faulty("fault=lost")), ChipLost);
+}
+
+}  // namespace
+}  // namespace busbar::test
