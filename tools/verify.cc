@@ -1,9 +1,13 @@
-// busbar verify: does a chip give the answers of the reference on this model? (docs/agreement.md, level 2)
+// busbar verify: does a chip give the answers of the reference on this model? (docs/agreement.md, levels 2 and 3)
 #include "agree/verify.h"
 
 #include <fmt/format.h>
 
+#include <random>
+
+#include "agree/bisect.h"
 #include "agree/identity.h"
+#include "agree/reproduction.h"
 #include "agree/teacher.h"
 #include "base/error.h"
 #include "common.h"
@@ -17,9 +21,9 @@ namespace {
 
 struct VerifyFlags {
     CommonOptions common;
-    std::string against, text, ids;
+    std::string against, text, ids, save, replay;
     int64_t positions = 2000;
-    bool no_cache = false;
+    bool bisect = false, no_cache = false;
 };
 
 constexpr int64_t window = 512, chunk = 128;
@@ -40,14 +44,29 @@ std::string hash_of_model(const OpenModel& m) {
     return m.file.folder.empty() ? weights : agree::hash_of(weights + m.file.config.dump());
 }
 
-int verify_command(const VerifyFlags& o) {
-    apply_common(o.common);
-    if (!o.text.empty() && !o.ids.empty()) throw usage_error("[cli] expected one of --text and --ids, got both");
+std::vector<int32_t> ids_of(const VerifyFlags& o, const OpenModel& m) {
+    if (!o.ids.empty()) return parse_ids(read_text(o.ids), o.ids, m.loaded->vocabulary());
+    const std::string text = o.text.empty() ? std::string(agree::verify_text()) : read_text(o.text);
+    return open_tokenizer_of(m)->encode(text, true);
+}
+
+CommonOptions reference_of(const VerifyFlags& o) {
     CommonOptions reference = o.common;
     reference.chip = o.against.empty() ? std::string(fallback_chip()) : o.against;
     reference.numerics = "strict";
     reference.order = "invariant";
     reference.isa = reference.split = reference.kv = "";
+    return reference;
+}
+
+int exit_code_of(agree::Verdict v) {
+    return v == agree::Verdict::agrees           ? 0
+           : v == agree::Verdict::does_not_agree ? static_cast<int>(ErrorCode::answer_is_no)
+                                                 : static_cast<int>(ErrorCode::no_evidence);
+}
+
+int level_2(const VerifyFlags& o) {
+    const CommonOptions reference = reference_of(o);
     const OpenModel chip = open_model(o.common, for_verify);
     print_placement(chip);
     std::optional<OpenModel> oracle;
@@ -55,14 +74,8 @@ int verify_command(const VerifyFlags& o) {
         if (!oracle) oracle = open_model(reference, for_verify);
         return *oracle->loaded;
     };
-    const auto reference_device = open_device(reference);
-
     agree::VerifyOptions options;
-    if (o.ids.empty())
-        options.ids = open_tokenizer_of(chip)->encode(
-            o.text.empty() ? std::string(agree::verify_text()) : read_text(o.text), true);
-    else
-        options.ids = parse_ids(read_text(o.ids), o.ids, chip.loaded->vocabulary());
+    options.ids = ids_of(o, chip);
     options.positions = o.positions;
     options.model = o.common.model;
     options.model_hash = hash_of_model(chip);
@@ -73,7 +86,8 @@ int verify_command(const VerifyFlags& o) {
     options.driver = profile.driver;
     options.numerics = fmt::format("{}, {}{}{}", o.common.numerics, o.common.order,
                                    o.common.kv.empty() ? "" : ", cache ", o.common.kv);
-    options.against = fmt::format("{} ({}), strict, invariant", reference.chip, reference_device->profile().detail);
+    options.against =
+        fmt::format("{} ({}), strict, invariant", reference.chip, open_device(reference)->profile().detail);
     if (!o.no_cache) options.cache = agree::cache_folder("verify");
     Progress progress("verify", "positions");
     const char* last = "";
@@ -83,20 +97,86 @@ int verify_command(const VerifyFlags& o) {
         progress.update(static_cast<double>(done), static_cast<double>(all));
     };
     options.stop = [] { return interrupted(); };
-    const agree::VerifyReport report = agree::verify(*chip.loaded, open_oracle, options);
+    const std::string admitted = reference.chip == oracle_chip()
+                                     ? ""
+                                     : agree::check_oracle(
+                                           open_oracle, [] { return open_chip(oracle_chip()); }, options.ids,
+                                           options.model_hash, options.against, options.cache);
+    agree::VerifyReport report = agree::verify(*chip.loaded, open_oracle, options);
+    report.admitted = admitted;
     progress.clear();
     if (o.common.json)
         put_json(report.json());
     else
         put(report.text_form());
-    switch (report.verdict) {
-        case agree::Verdict::agrees:
-            return 0;
-        case agree::Verdict::does_not_agree:
-            return static_cast<int>(ErrorCode::answer_is_no);
-        default:
-            return static_cast<int>(ErrorCode::no_evidence);
+    return exit_code_of(report.verdict);
+}
+
+int level_3(const VerifyFlags& o) {
+    const OpenModel chip = open_model(o.common, for_verify);
+    print_placement(chip);
+    const OpenModel against = open_model(reference_of(o), for_verify);
+    agree::BisectOptions options;
+    options.ids = ids_of(o, chip);
+    options.chip = chips_of(chip);
+    options.model_hash = hash_of_model(chip);
+    options.save = o.save;
+    options.seed = std::random_device{}();
+    Progress progress("bisect", "nodes");
+    options.progress = [&](const char*, int64_t done, int64_t all) {
+        progress.update(static_cast<double>(done), static_cast<double>(all));
+    };
+    options.stop = [] { return interrupted(); };
+    const std::unique_ptr<Device> oracle = open_chip(oracle_chip());
+    const agree::BisectReport report = agree::bisect(*chip.loaded, *oracle, against.loaded.get(), options);
+    progress.clear();
+    Json head = {{"model", o.common.model},
+                 {"model_hash", options.model_hash},
+                 {"chip", options.chip},
+                 {"detail", chip.chips.devices[0]->profile().detail},
+                 {"driver", chip.chips.devices[0]->profile().driver},
+                 {"numerics", o.common.numerics + ", " + o.common.order},
+                 {"seed", options.seed}};
+    head.update(report.json());
+    if (o.common.json)
+        put_json(head);
+    else
+        put(fmt::format("model      {}, sha256 {}\nchip       {}, {}\nnumerics   {}; seed {}\n{}", o.common.model,
+                        options.model_hash.substr(0, 16), options.chip, head["detail"].get<std::string>(),
+                        head["numerics"].get<std::string>(), options.seed, report.text_form()));
+    return report.agrees() ? 0 : static_cast<int>(ErrorCode::answer_is_no);
+}
+
+int replay(const VerifyFlags& o) {
+    const agree::Reproduction r = agree::load(o.replay);
+    const std::unique_ptr<Device> chip = open_device(o.common), oracle = open_chip(oracle_chip());
+    const std::vector<conform::CaseResult> results = agree::replay(r, *chip, *oracle);
+    if (results.empty())
+        throw chip_error(o.replay, "[replay] {} has no kernel row for {}", chip->profile().chip, r.c.op->name);
+    bool good = true;
+    Json all = Json::array();
+    std::string text = fmt::format("{} {}, found on {}: {}\n", r.c.op->name, r.c.node, r.chip, r.why);
+    for (const conform::CaseResult& c : results) {
+        good = good && conform::is_good(c.verdict);
+        all.push_back(Json(conform::to_json(c)));
+        text += fmt::format("{:<12} {}: {:.0f} % of its bound{}{}\n", conform::name_of(c.verdict), c.row, 100 * c.share,
+                            c.why.empty() ? "" : "; ", c.why);
     }
+    if (o.common.json)
+        put_json({{"replay", o.replay}, {"chip", chip->profile().chip}, {"agrees", good}, {"rows", all}});
+    else
+        put(text + fmt::format("{} {}\n", chip->profile().chip, good ? "agrees" : "does not agree"));
+    return good ? 0 : static_cast<int>(ErrorCode::answer_is_no);
+}
+
+int verify_command(VerifyFlags o) {
+    apply_common(o.common);
+    o.common.gate = "off";  // what follows is the longer check, and must see a chip that the gate would refuse
+    if (!o.replay.empty()) return replay(o);
+    if (o.common.model.empty()) throw usage_error("[cli] expected MODEL, or --replay DIR");
+    if (!o.text.empty() && !o.ids.empty()) throw usage_error("[cli] expected one of --text and --ids, got both");
+    if (!o.save.empty() && !o.bisect) throw usage_error("[cli] --save goes with --bisect: it keeps what that finds");
+    return o.bisect ? level_3(o) : level_2(o);
 }
 
 }  // namespace
@@ -109,8 +189,9 @@ void add_verify(CLI::App& app, int& exit_code) {
         "Examples:\n"
         "  busbar verify model.gguf --chip auto\n"
         "  busbar verify model.gguf --numerics fast --positions 5000 --json\n"
-        "  busbar verify folder/ --text book.txt --against reference --positions 64");
-    add_model(*sub, o->common);
+        "  busbar verify model.gguf --chip auto --bisect --save found     names the first kernel that is wrong\n"
+        "  busbar verify --replay found --chip auto                       runs that kernel alone");
+    add_model(*sub, o->common)->required(false);
     sub->add_option("--against", o->against, "the chip that is believed: strict, invariant; else the fallback chip")
         ->type_name("CHIP");
     sub->add_option("--text", o->text, "compare over this text, not the one that Busbar brings; - reads stdin")
@@ -120,6 +201,11 @@ void add_verify(CLI::App& app, int& exit_code) {
         ->type_name("N")
         ->capture_default_str()
         ->check(whole_number(1, 1000000));
+    sub->add_flag("--bisect", o->bisect,
+                  "check every kernel on what it is given, as the model runs; name the first bad one");
+    sub->add_option("--save", o->save, "with --bisect: keep the bad kernel with its inputs and outputs")
+        ->type_name("DIR");
+    sub->add_option("--replay", o->replay, "run a kernel kept by --save, on any chip")->type_name("DIR");
     sub->add_flag("--no-cache", o->no_cache, "neither use nor keep the oracle's outputs and the bar");
     add_common(*sub, o->common);
     sub->callback([o, &exit_code] { exit_code = verify_command(*o); });

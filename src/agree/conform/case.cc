@@ -49,6 +49,7 @@ Graph Case::graph() const {
         v.constant = i.data;
         in.push_back(g.add_value(std::move(v)));
     }
+    if (!node.empty()) g.named(node);
     g.outputs = g.emit(*op, in, attributes);
     return g;
 }

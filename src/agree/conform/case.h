@@ -36,6 +36,7 @@ struct Input {
 /// One op on one set of inputs. Plain data, so that a mutation is a changed copy.
 struct Case {
     std::string name;
+    std::string node;  ///< name of the node that the chip is given; "" = the op's
     const OpRow* op = nullptr;
     Attributes attributes;
     std::vector<Input> inputs;

@@ -84,6 +84,9 @@ using Open = std::function<std::unique_ptr<Device>()>;
 /// be opened, Error{usage} if the options name no row.
 Report run(const Open& chip, const Open& oracle, const Options& options);
 
+/// One case on one kernel row, in this process: figures and verdict. Throws ChipLost.
+CaseResult test_case(Device& device, Device& oracle, const Case& c, const KernelRow& row);
+
 /// The row's declared accuracy and what it declares that it rounds: "" if one allows the other, else why not.
 std::string wrong_declaration(const KernelRow& row);
 

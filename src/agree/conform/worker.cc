@@ -5,6 +5,7 @@
 #include <set>
 
 #include "agree/conform/conform.h"
+#include "base/check.h"
 
 namespace busbar::conform {
 
@@ -203,6 +204,15 @@ void test(Device& device, Device& oracle, const Unit& u, CaseResult& r) {
 }
 
 }  // namespace
+
+CaseResult test_case(Device& device, Device& oracle, const Case& c, const KernelRow& row) {
+    const Unit unit{suite_of(*c.op), &c, &row, encoding_of(c)};
+    BUSBAR_CHECK(unit.suite);
+    CaseResult r{row.name, std::string(c.op->name), unit.encoding, fmt::format("{} {}", c.name, c.attributes.print()),
+                 c.record.header().rows};
+    test(device, oracle, unit, r);
+    return r;
+}
 
 std::string wrong_declaration(const KernelRow& row) {
     const Rounding& d = row.rounding;
