@@ -38,7 +38,18 @@ std::string kept_in(Element element) {
     return fmt::format("-DCACHE={}", element == Element::bf16 ? 17 : bits_of(element));
 }
 
+int64_t ranges_of(const ProgramStep& step) {
+    return ceil_div(step.inputs[5].extents.back() * page_positions, range_positions);
+}
+
 }  // namespace
+
+uint64_t parts_bytes(const ProgramStep& step) {
+    if (step.row->op != &op_attention) return 0;
+    const std::vector<int64_t>& y = step.outputs[0].extents;
+    const uint64_t part = round_up(static_cast<uint64_t>(y[2]), 8) + 8;  // part_size() of cache.cl
+    return static_cast<uint64_t>(split_rows * y[1] * ranges_of(step)) * part * 4;
+}
 
 void make_cache_append(Maker& m) {
     const State state = state_of(m, 0);
@@ -98,31 +109,54 @@ void make_attention(Maker& m) {
                                               1, std::min<int64_t>(per_kv, 8));
     const std::string options = fmt::format("{} -DHEADS={} -DSPANS={}", kept_in(keys.place.element), heads,
                                             ceil_div(values.width, page_positions));
-    auto call = m.call(file, options, "attention", q, 0);
-    call.place(q)
-        .place(keys.place)
-        .place(values.place)
-        .place(m.in(3))
-        .place(m.in(4))
-        .place(table)
-        .place(y)
-        .number(table.first())
-        .number(table.width())
-        .number(keys.pages)
-        .number(values.pages)
-        .number(keys.heads)
-        .number(per_kv)
-        .number(keys.width)
-        .number(values.width)
-        .real(m.step.attributes.real("scale"))
-        .number(m.step.attributes.integer("window"))
-        .failure()
-        .local(static_cast<size_t>(heads * keys.width) * 4);
-    Launch& l = call.launch();
+    const int64_t ranges = ranges_of(m.step), window = m.step.attributes.integer("window");
+    const bool can_split = ranges > 1 && m.step.inputs[3].where == Operand::Where::step;
+    for (const bool split : {false, true}) {
+        if (split && !can_split) break;
+        auto call = m.call(file, options, "attention", q, 0);
+        call.place(q)
+            .place(keys.place)
+            .place(values.place)
+            .place(m.in(3))
+            .place(m.in(4))
+            .place(table)
+            .place(y)
+            .number(table.first())
+            .number(table.width())
+            .number(keys.pages)
+            .number(values.pages)
+            .number(keys.heads)
+            .number(per_kv)
+            .number(keys.width)
+            .number(values.width)
+            .real(m.step.attributes.real("scale"))
+            .number(window)
+            .failure()
+            .local(static_cast<size_t>(heads * keys.width) * 4)
+            .parts()
+            .number(split ? ranges : 0);
+        Launch& l = call.launch();
+        l.local[0] = side;
+        l.local[1] = heads;
+        l.groups[1] = keys.heads * ceil_div(per_kv, heads);
+        if (can_split) {
+            l.split = split ? 1 : -1;
+            l.positions = static_cast<int64_t>(m.step.inputs[3].offset);
+            l.ranges = ranges;
+            l.by_range = split;
+        }
+        call.done();
+    }
+    if (!can_split) return;
+    auto join = m.call(file, options, "attention_join", q, 0);
+    join.place(m.in(3)).place(y).number(q.extents[1]).number(values.width).number(window).parts().number(ranges);
+    Launch& l = join.launch();
     l.local[0] = side;
-    l.local[1] = heads;
-    l.groups[1] = keys.heads * ceil_div(per_kv, heads);
-    call.done();
+    l.groups[1] = q.extents[1];
+    l.split = 1;
+    l.positions = static_cast<int64_t>(m.step.inputs[3].offset);
+    l.ranges = ranges;
+    join.done();
 }
 
 }  // namespace busbar::opencl

@@ -82,9 +82,12 @@ kernel void mask_(global const int* step, int symbol, int capacity, int slots, g
                   (window == 0 || distance < window);
 }
 
-// Attention: a group per row and key head, 64 / V work-items per query head. Pages are folded in order, so that the
-// arithmetic of a row depends on its own positions alone.
+// Attention: a group per row and key head, 64 / V work-items per query head. A row's pages are folded in order into
+// ranges of RANGE pages at fixed positions, ranges in order into the result: the arithmetic depends on the row's own
+// positions alone. For few rows a group takes one range (the kernel `attention` with ranges > 0), and another kernel
+// folds them: the same arithmetic on more of the device.
 // HEADS: query heads that share a group. SPANS: value numbers of a work-item, in vectors, 64 apart.
+#define RANGE 2
 // Its loops are functions, so that compilers that run a group's items as a loop keep that loop outside of them.
 #ifdef HEADS
 #define SIDE (PAGE / V)
@@ -124,28 +127,69 @@ FloatV mix_values(local const float* weights, global const Cached* value, int st
     return total;
 }
 
+// What a work-item holds of a fold: the largest score, the sum of weights, the weighted sum of its numbers.
+typedef struct {
+    float most, whole;
+    FloatV sum[SPANS];
+} Fold;
+
+void clear_fold(Fold* f) {
+    f->most = -INFINITY;
+    f->whole = 0.0f;
+    for (int i = 0; i < SPANS; ++i) f->sum[i] = 0.0f;
+}
+
+void join_folds(Fold* f, const Fold* later) {
+    const float most = fmax(f->most, later->most);
+    const float by = f->most == most ? 1.0f : exponential(f->most - most);
+    const float later_by = later->most == most ? 1.0f : exponential(later->most - most);
+    f->most = most;
+    f->whole = f->whole * by + later->whole * later_by;
+    for (int i = 0; i < SPANS; ++i) f->sum[i] = f->sum[i] * by + later->sum[i] * later_by;
+}
+
+void store_result(global float* y, const Fold* f, int side, int value_width) {
+    for (int i = 0; i < SPANS; ++i) {
+        float numbers[V];
+        store_v(f->sum[i] / f->whole, 0, numbers);
+        for (int j = 0; j < V; ++j)
+            if (i * PAGE + side * V + j < value_width) y[i * PAGE + side * V + j] = numbers[j];
+    }
+}
+
+// A range's fold between the two kernels: the sums, then the two numbers.
+int part_size(int value_width) {
+    return padded(value_width) + 8;
+}
+
 kernel void attention(global const int* step, int symbol, int capacity, int inner, global const float* q, ulong q_at,
                       global const Cached* keys, ulong keys_at, global const Cached* values, ulong values_at,
                       global const int* positions, ulong positions_at, global const int* sequences, ulong sequences_at,
                       global const int* table, ulong table_at, global float* y, ulong y_at, int sequence_count,
                       int columns, int key_pages, int value_pages, int kv_heads, int per_kv, int width, int value_width,
-                      float scale, int window, global int* status, int number, local float* query) {
+                      float scale, int window, global int* status, int number, local float* query, global float* parts,
+                      int ranges) {
     local float scores[HEADS * PAGE];
     local float weights[HEADS * PAGE];
     const int side = get_local_id(0), mine = get_local_id(1), row = get_group_id(0);
-    const int parts = (per_kv + HEADS - 1) / HEADS, kv = get_group_id(1) / parts;
-    const int in_kv = get_group_id(1) % parts * HEADS + mine;
+    const int groups = (per_kv + HEADS - 1) / HEADS, kv = get_group_id(1) / groups;
+    const int in_kv = get_group_id(1) % groups * HEADS + mine;
     if (row >= leading(step, symbol, capacity)) return;
     const int exists = in_kv < per_kv, head = kv * per_kv + min(in_kv, per_kv - 1), heads = kv_heads * per_kv;
     const int position = positions[positions_at + row], sequence = sequences[sequences_at + row];
     const int first = window > 0 ? max(0, position - window + 1) : 0;
+    const int first_range = first / PAGE / RANGE, last_range = position / PAGE / RANGE;
+    const int begin_range = ranges > 0 ? (int)get_group_id(2) : first_range;
+    if (ranges > 0 && (begin_range < first_range || begin_range > last_range)) return;
+    const int begin_page = max(first / PAGE, begin_range * RANGE);
+    const int end_page = min(position / PAGE + 1, ranges > 0 ? (begin_range + 1) * RANGE : INT_MAX);
     for (int d = side; d < width; d += SIDE) query[mine * width + d] = q[q_at + ((ulong)row * heads + head) * width + d];
-    FloatV sum[SPANS];
-    for (int i = 0; i < SPANS; ++i) sum[i] = 0.0f;
-    float most = -INFINITY, whole = 0.0f;
+    Fold all, f;
+    clear_fold(&all);
+    clear_fold(&f);
     const ulong key_page = page_size(kv_heads, width, 1), value_page = page_size(kv_heads, value_width, 0);
     const int padded_width = padded(value_width);
-    for (int at = first / PAGE; at * PAGE <= position; ++at) {
+    for (int at = begin_page; at < end_page; ++at) {
         const int page = page_of(table + table_at, sequence_count, columns, min(key_pages, value_pages), sequence,
                                  at * PAGE);
         if (page < 0) {  // the same for the whole group
@@ -157,28 +201,56 @@ kernel void attention(global const int* step, int symbol, int capacity, int inne
         store_v(dot_keys(query + mine * width, key, width) * scale, 0, scores + mine * PAGE + side * V);
         barrier(CLK_LOCAL_MEM_FENCE);
         const int begin = max(first - at * PAGE, 0), end = min(position - at * PAGE + 1, PAGE);
-        const float page_most = most_of(scores + mine * PAGE, begin, end, most);
-        const float before = most == page_most ? 1.0f : exponential(most - page_most);
-        most = page_most;
+        const float most = most_of(scores + mine * PAGE, begin, end, f.most);
+        const float before = f.most == most ? 1.0f : exponential(f.most - most);
+        f.most = most;
         weigh(weights + mine * PAGE, scores + mine * PAGE, side, begin, end, most);
         barrier(CLK_LOCAL_MEM_FENCE);
-        whole = whole * before + sum_of(weights + mine * PAGE, begin, end);
+        f.whole = f.whole * before + sum_of(weights + mine * PAGE, begin, end);
         global const Cached* value = values + values_at + page * value_page + (ulong)kv * PAGE * padded_width;
         for (int i = 0; i < SPANS; ++i) {
             const int d = i * PAGE + side * V;
             if (d < value_width)
-                sum[i] = MULTIPLY_ADD(sum[i], (FloatV)(before),
-                                      mix_values(weights + mine * PAGE, value + d, padded_width, begin, end));
+                f.sum[i] = MULTIPLY_ADD(f.sum[i], (FloatV)(before),
+                                        mix_values(weights + mine * PAGE, value + d, padded_width, begin, end));
+        }
+        if ((at + 1) % RANGE == 0 || at + 1 == end_page) {
+            join_folds(&all, &f);
+            clear_fold(&f);
         }
     }
     if (!exists) return;
-    for (int i = 0; i < SPANS; ++i) {
-        float numbers[V];
-        store_v(sum[i] / whole, 0, numbers);
-        for (int j = 0; j < V; ++j) {
-            const int d = i * PAGE + side * V + j;
-            if (d < value_width) y[y_at + ((ulong)row * heads + head) * value_width + d] = numbers[j];
-        }
+    if (ranges == 0) {
+        store_result(y + y_at + ((ulong)row * heads + head) * value_width, &all, side, value_width);
+        return;
     }
+    global float* part = parts + (((ulong)row * heads + head) * ranges + begin_range) * part_size(value_width);
+    for (int i = 0; i < SPANS; ++i)
+        if (i * PAGE + side * V < value_width) store_v(all.sum[i], 0, part + i * PAGE + side * V);
+    if (side == 0) {
+        part[padded_width] = all.most;
+        part[padded_width + 1] = all.whole;
+    }
+}
+
+kernel void attention_join(global const int* step, int symbol, int capacity, int inner, global const int* positions,
+                           ulong positions_at, global float* y, ulong y_at, int heads, int value_width, int window,
+                           global const float* parts, int ranges) {
+    const int side = get_local_id(0), head = get_group_id(1), row = get_group_id(0);
+    if (row >= leading(step, symbol, capacity)) return;
+    const int position = positions[positions_at + row];
+    const int first = window > 0 ? max(0, position - window + 1) : 0, padded_width = padded(value_width);
+    Fold all;
+    clear_fold(&all);
+    for (int range = first / PAGE / RANGE; range <= position / PAGE / RANGE && range < ranges; ++range) {
+        global const float* part = parts + (((ulong)row * heads + head) * ranges + range) * part_size(value_width);
+        Fold f;
+        for (int i = 0; i < SPANS; ++i)
+            f.sum[i] = i * PAGE + side * V < value_width ? load_v(0, part + i * PAGE + side * V) : (FloatV)(0.0f);
+        f.most = part[padded_width];
+        f.whole = part[padded_width + 1];
+        join_folds(&all, &f);
+    }
+    store_result(y + y_at + ((ulong)row * heads + head) * value_width, &all, side, value_width);
 }
 #endif

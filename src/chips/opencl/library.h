@@ -8,17 +8,18 @@
 namespace busbar::opencl {
 
 // Functions of OpenCL 1.2 that this chip calls. Headers are needed to build, no library to link.
-#define BUSBAR_CL_FUNCTIONS(F)                                                                                         \
-    F(GetPlatformIDs)                                                                                                  \
-    F(GetPlatformInfo)                                                                                                 \
-    F(GetDeviceIDs)                                                                                                    \
-    F(GetDeviceInfo)                                                                                                   \
-    F(CreateContext)                                                                                                   \
-    F(ReleaseContext) F(CreateCommandQueue) F(ReleaseCommandQueue) F(CreateBuffer) F(ReleaseMemObject)                 \
-        F(CreateProgramWithSource) F(CreateProgramWithBinary) F(BuildProgram) F(GetProgramInfo) F(GetProgramBuildInfo) \
-            F(ReleaseProgram) F(CreateKernel) F(ReleaseKernel) F(SetKernelArg) F(GetKernelWorkGroupInfo)               \
-                F(EnqueueNDRangeKernel) F(EnqueueReadBuffer) F(EnqueueWriteBuffer) F(EnqueueCopyBuffer)                \
-                    F(EnqueueFillBuffer) F(Flush) F(Finish) F(ReleaseEvent) F(GetEventProfilingInfo)
+#define BUSBAR_CL_FUNCTIONS(F)                                                                                  \
+    F(GetPlatformIDs)                                                                                           \
+    F(GetPlatformInfo)                                                                                          \
+    F(GetDeviceIDs)                                                                                             \
+    F(GetDeviceInfo)                                                                                            \
+    F(CreateContext)                                                                                            \
+    F(ReleaseContext)                                                                                           \
+    F(CreateCommandQueue) F(ReleaseCommandQueue) F(CreateBuffer) F(ReleaseMemObject) F(CreateProgramWithSource) \
+        F(CreateProgramWithBinary) F(BuildProgram) F(GetProgramInfo) F(GetProgramBuildInfo) F(ReleaseProgram)   \
+            F(CreateKernel) F(ReleaseKernel) F(SetKernelArg) F(GetKernelWorkGroupInfo) F(EnqueueNDRangeKernel)  \
+                F(EnqueueReadBuffer) F(EnqueueWriteBuffer) F(EnqueueCopyBuffer) F(EnqueueFillBuffer) F(Flush)   \
+                    F(Finish) F(ReleaseEvent) F(GetEventProfilingInfo)
 
 /// The system's OpenCL, loaded at run time. Stays loaded: makers' libraries do not survive being closed.
 struct Library {

@@ -13,6 +13,9 @@ class OpenClProgram : public Program {
         words_ = std::make_unique<DeviceBuffer>(context, std::max<int64_t>(layout.words(), 16) * 4);
         status_ = std::make_unique<DeviceBuffer>(context, 64);
         clear_status();
+        uint64_t parts = 64;
+        for (const ProgramStep& step : steps) parts = std::max(parts, parts_bytes(step));
+        parts_ = std::make_unique<DeviceBuffer>(context, parts);
         try {
             for (const ProgramStep& step : steps) {
                 BUSBAR_CHECK(
@@ -20,8 +23,8 @@ class OpenClProgram : public Program {
                     "a row of another chip");
                 first_launch_.push_back(launches_.size());
                 names_.push_back(step.name);
-                Maker maker(context, step, words_->memory(), status_->memory(), static_cast<int>(names_.size()) - 1,
-                            launches_);
+                Maker maker(context, step, words_->memory(), status_->memory(), parts_->memory(),
+                            static_cast<int>(names_.size()) - 1, launches_);
                 offers()[step.row->index].make(maker);
             }
         } catch (...) {
@@ -46,7 +49,7 @@ class OpenClProgram : public Program {
         check(cl.EnqueueWriteBuffer(context_.queue(), words_->memory(), CL_FALSE, 0, words.size_bytes(), words.data(),
                                     0, nullptr, nullptr),
               "writing the step record");
-        for (size_t i = first_launch_[first]; i < first_launch_[last]; ++i) enqueue(launches_[i], header);
+        for (size_t i = first_launch_[first]; i < first_launch_[last]; ++i) enqueue(launches_[i], header, words);
         // The only wait: for all of it, together with what the kernels have to say.
         cl_int status[2] = {};
         check(cl.EnqueueReadBuffer(context_.queue(), status_->memory(), CL_TRUE, 0, sizeof status, status, 0, nullptr,
@@ -61,7 +64,16 @@ class OpenClProgram : public Program {
     }
 
   private:
-    void enqueue(const Launch& l, const StepHeader& header) {
+    // Ranges of positions that the longest of few rows has; 1 where attention is not split.
+    static int64_t ranges_in_use(const Launch& l, int64_t rows, std::span<const int32_t> words) {
+        if (rows > split_rows) return 1;
+        int64_t ranges = 1;
+        for (int64_t r = 0; r < rows; ++r)
+            ranges = std::max<int64_t>(ranges, words[l.positions + r] / range_positions + 1);
+        return std::min(ranges, l.ranges);
+    }
+
+    void enqueue(const Launch& l, const StepHeader& header, std::span<const int32_t> words) {
         int64_t entries = l.symbol == Symbol::rows         ? header.rows
                           : l.symbol == Symbol::logit_rows ? header.logit_rows
                                                            : l.capacity;
@@ -71,6 +83,11 @@ class OpenClProgram : public Program {
         size_t global[3];
         for (int i = 0; i < 3; ++i) global[i] = l.groups[i] * l.local[i];
         global[l.axis] = static_cast<size_t>(ceil_div(entries * l.per_entry, l.per_group)) * l.local[l.axis];
+        if (l.split != 0) {
+            const int64_t ranges = ranges_in_use(l, entries, words);
+            if ((ranges > 1) != (l.split > 0)) return;
+            if (l.by_range) global[2] = static_cast<size_t>(ranges) * l.local[2];
+        }
         if (global[0] == 0 || global[1] == 0 || global[2] == 0) return;
         const cl_int error = context_.cl().EnqueueNDRangeKernel(context_.queue(), l.kernel, 3, nullptr, global, l.local,
                                                                 0, nullptr, nullptr);
@@ -98,7 +115,7 @@ class OpenClProgram : public Program {
 
     Context& context_;
     StepLayout layout_;
-    std::unique_ptr<DeviceBuffer> words_, status_;
+    std::unique_ptr<DeviceBuffer> words_, status_, parts_;
     std::vector<Launch> launches_;
     std::vector<size_t> first_launch_;  ///< of each step, and the end
     std::vector<std::string> names_;

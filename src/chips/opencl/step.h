@@ -53,13 +53,19 @@ struct Launch {
     int64_t capacity = 1;
     int64_t least = 0, most = INT64_MAX;  ///< rows (entries * rows_per_entry) for which it runs at all
     int64_t rows_per_entry = 1;
+    /// Attention of few rows over several ranges of positions: 1 only then, -1 only elsewhere, 0 in any case.
+    int split = 0;
+    int64_t positions = -1;  ///< where the step record has them, in words; needed to split
+    int64_t ranges = 1;      ///< at most; groups[2] follows those in use where `by_range`
+    bool by_range = false;
 };
 
 /// Makes the launches of one step.
 class Maker {
   public:
-    Maker(Context& context, const ProgramStep& step, cl_mem words, cl_mem status, int number, std::vector<Launch>& out)
-        : context(context), step(step), words_(words), status_(status), number_(number), out_(out) {}
+    Maker(Context& context, const ProgramStep& step, cl_mem words, cl_mem status, cl_mem parts, int number,
+          std::vector<Launch>& out)
+        : context(context), step(step), words_(words), status_(status), parts_(parts), number_(number), out_(out) {}
 
     Place in(size_t i) const { return place(step.inputs[i]); }
     Place out(size_t i) const { return place(step.outputs[i]); }
@@ -75,7 +81,8 @@ class Maker {
         Call& real(double x);
         Call& eight(const std::vector<int64_t>& list, int64_t fill);
         Call& local(size_t bytes);
-        Call& failure();  ///< where a misfit of the step's data is told
+        Call& parts() { return buffer(maker_.parts_); }  ///< parts_bytes() that steps share
+        Call& failure();                                 ///< where a misfit of the step's data is told
         Launch& launch() { return launch_; }
         /// One work-item per element.
         void flat();
@@ -102,7 +109,7 @@ class Maker {
 
   private:
     Place place(const Operand& operand) const;
-    cl_mem words_, status_;
+    cl_mem words_, status_, parts_;
     int number_;
     std::vector<Launch>& out_;
 };
@@ -122,6 +129,11 @@ Make make_elementwise, make_gated_silu, make_select, make_transpose, make_slice,
 Make make_reduce, make_softmax, make_norm, make_add_norm;
 Make make_cache_append, make_cache_gather, make_cache_mask, make_attention;
 Make make_matmul;
+
+/// Attention of up to so many rows is split over ranges of positions. RANGE of cache.cl, in positions.
+constexpr int64_t split_rows = 2, range_positions = 2 * page_positions;
+/// Memory between the two kernels of a split attention; 0 for other steps.
+uint64_t parts_bytes(const ProgramStep& step);
 
 /// Elements of a page of a state.
 int64_t page_elements(const ValueType& state);
