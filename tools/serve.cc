@@ -19,6 +19,7 @@ struct ServeFlags {
     CommonOptions common;
     ServeOptions serve;
     std::string key_file, template_file;
+    std::vector<std::string> replicas;
     int64_t sequences = 16, cache_tokens = 0, connections = 1024;
     double step_ms = 100;
 };
@@ -42,16 +43,33 @@ int64_t cache_pages(const ServeFlags& f, const LoadOptions& load, const DecoderC
     return std::min(per_context * load.sequences, std::max(affordable, per_context));
 }
 
-void serve_model(const ServeFlags& f, Server& server, std::jthread& io) {
-    const DecoderConfig config = read_config(open_model_file(f.common.model));
-    OpenModel model = open_model(f.common, [&](LoadOptions& load) {
+// The kernels of every bucket: replicas with the same ones give the same bits in invariant order.
+std::string kernels_of(const LoadedModel& model) {
+    std::string out;
+    for (const Plan& plan : model.plans())
+        for (const PlannedStep& step : plan.steps) out += (step.row ? step.row->name : std::string("copy")) + " ";
+    return out;
+}
+
+OpenModel open_replica(const ServeFlags& f, const std::string& chip) {
+    CommonOptions common = f.common;
+    if (!chip.empty()) common.chip = chip;
+    const DecoderConfig config = read_config(open_model_file(common.model));
+    OpenModel model = open_model(common, [&](LoadOptions& load) {
         load.sequences = f.sequences;
         load.cache_pages = cache_pages(f, load, config);
         load.logit_rows = f.sequences;
         load.chunk = std::max<int64_t>(load.chunk, f.sequences);
     });
     print_placement(model);
-    const std::unique_ptr<Tokenizer> tokenizer = open_tokenizer_of(model);
+    return model;
+}
+
+void serve_model(const ServeFlags& f, Server& server, std::jthread& io) {
+    std::vector<OpenModel> models;
+    for (const std::string& chip : f.replicas.empty() ? std::vector<std::string>{""} : f.replicas)
+        models.push_back(open_replica(f, chip));
+    const std::unique_ptr<Tokenizer> tokenizer = open_tokenizer_of(models[0]);
     const std::string source = f.template_file.empty() ? "" : read_text(f.template_file);
     ServedModel served;
     served.tokenizer = tokenizer.get();
@@ -65,19 +83,26 @@ void serve_model(const ServeFlags& f, Server& server, std::jthread& io) {
     }
     served.chat_template = source.empty() ? tokenizer->chat_template() : source;
     served.end_ids = tokenizer->end_ids();
-    for (const int64_t id : model.end_ids) served.end_ids.push_back(static_cast<int32_t>(id));
-    std::string chips, details;
-    for (size_t i = 0; i < model.chips.asked(); ++i) {  // without what only serves where these refuse
-        const Profile& chip = model.chips.devices[i]->profile();
-        chips += (i == 0 ? "" : "+") + chip.chip;
-        details += (i == 0 ? "" : "; ") + chip.detail;
+    for (const int64_t id : models[0].end_ids) served.end_ids.push_back(static_cast<int32_t>(id));
+    served.exact = f.common.order == "invariant";
+    for (const OpenModel& model : models) {
+        std::string chips, details;
+        for (size_t i = 0; i < model.chips.asked(); ++i) {  // without what only serves where these refuse
+            const Profile& chip = model.chips.devices[i]->profile();
+            chips += (i == 0 ? "" : "+") + chip.chip;
+            details += (i == 0 ? "" : "; ") + chip.detail;
+        }
+        served.replicas.push_back({chips, details, model.loaded.get()});
+        served.exact = served.exact && kernels_of(*model.loaded) == kernels_of(*models[0].loaded);
     }
-    served.replicas.push_back({chips, details, model.loaded.get()});
     server.ready(std::move(served));
-    note("ready, {} answers at once, cache of {} positions", f.sequences,
-         with_commas(model.loaded->cache_pages() * page_positions));
+    note("ready, {} answers at once on each of {} replicas, cache of {} positions", f.sequences, models.size(),
+         with_commas(models[0].loaded->cache_pages() * page_positions));
     io.join();
-    server.close();
+    if (!server.close()) {
+        note("a chip hangs: its thread ends with the process");
+        f.serve.end_now(0);
+    }
 }
 
 int serve(ServeFlags f) {
@@ -143,6 +168,16 @@ void add_serve(CLI::App& app, int& exit_code) {
         ->type_name("NAME");
     sub->add_option("--chat-template-file", f->template_file, "a Jinja template instead of the model's own")
         ->type_name("FILE");
+    sub->add_option(
+           "--replica", f->replicas,
+           "a chip with the model on it, as --chip has them (repeatable): when one is lost, another one goes on")
+        ->type_name("CHIP")
+        ->allow_extra_args(false);
+    sub->add_option("--hang-seconds", f->serve.hang_seconds,
+                    "a step that takes longer is taken for one that never ends")
+        ->type_name("S")
+        ->capture_default_str()
+        ->check(number(0, 86400));
     sub->add_option("--sequences", f->sequences, "answers in the batch at once")
         ->type_name("N")
         ->capture_default_str()

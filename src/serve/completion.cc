@@ -2,7 +2,8 @@
 
 #include <algorithm>
 
-#include "serve/api_error.h"
+#include "base/utf8.h"
+#include "serve/request/api_error.h"
 
 namespace busbar {
 
@@ -22,6 +23,14 @@ Json call_json(const ToolCall& call, const std::string& request, size_t choice, 
     out["id"] = fmt::format("call_{}_{}_{}", request.substr(request.find('-') + 1), choice, index);
     out["type"] = "function";
     out["function"] = {{"name", call.name}, {"arguments", call.arguments}};
+    return out;
+}
+
+// A token's bytes as text; those of half a character as the API spells them, so that no two look alike.
+std::string label(const std::string& bytes) {
+    if (utf8_valid(bytes)) return bytes;
+    std::string out = "bytes:";
+    for (const unsigned char c : bytes) out += fmt::format("\\x{:02x}", c);
     return out;
 }
 
@@ -75,7 +84,7 @@ void Completion::begin_when(const std::function<void()>& submit) {
 
 void Completion::begin() {
     if (!request_.stream) return;
-    reply_->begin_stream({{"X-Request-Id", shape_.id}});
+    reply_->begin_stream({{"X-Request-Id", shape_.id}, {"X-Busbar-Failover", shape_.failover}});
     if (!request_.chat) return;
     for (size_t i = 0; i < choices_.size(); ++i) {
         Json chunk = frame(true);
@@ -105,7 +114,7 @@ Json Completion::score(Choice& c, int32_t id, const std::vector<TokenScore>& bes
     const size_t top = std::min(best.size(), static_cast<size_t>(request_.top_logprobs));
     const auto entry = [&](int32_t token, double value) {
         const std::string bytes = bytes_of(token);
-        return Json{{"token", bytes}, {"logprob", std::max(-9999.0, value)}, {"bytes", byte_list(bytes)}};
+        return Json{{"token", label(bytes)}, {"logprob", std::max(-9999.0, value)}, {"bytes", byte_list(bytes)}};
     };
     if (request_.chat) {
         Json out = entry(id, logprob);
@@ -114,9 +123,9 @@ Json Completion::score(Choice& c, int32_t id, const std::vector<TokenScore>& bes
         return out;
     }
     Json tops = Json::object();
-    for (size_t i = 0; i < top; ++i) tops[bytes_of(best[i].id)] = std::max(-9999.0, best[i].logprob);
+    for (size_t i = 0; i < top; ++i) tops.emplace(label(bytes_of(best[i].id)), std::max(-9999.0, best[i].logprob));
     const std::string bytes = bytes_of(id);
-    Json out = {{"token", bytes}, {"logprob", logprob}, {"top", tops}, {"offset", c.text_offset}};
+    Json out = {{"token", label(bytes)}, {"logprob", logprob}, {"top", tops}, {"offset", c.text_offset}};
     c.text_offset += static_cast<int64_t>(bytes.size());
     return out;
 }
@@ -258,7 +267,8 @@ void Completion::all_ended() {
             out["choices"].push_back(std::move(choice));
         }
         out["usage"] = usage();
-        reply_->send(200, "application/json", wire(out), {{"X-Request-Id", shape_.id}});
+        reply_->send(200, "application/json", wire(out),
+                     {{"X-Request-Id", shape_.id}, {"X-Busbar-Failover", shape_.failover}});
     }
     done_(outcome_);
     reply_.reset();

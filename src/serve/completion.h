@@ -7,10 +7,10 @@
 
 #include "llm/engine/stop_text.h"
 #include "llm/tokenizer/tokenizer.h"
-#include "serve/http_server.h"
+#include "serve/http/http_server.h"
 #include "serve/replica.h"
-#include "serve/request.h"
-#include "serve/tool_calls.h"
+#include "serve/request/request.h"
+#include "serve/request/tool_calls.h"
 
 namespace busbar {
 
@@ -30,6 +30,7 @@ class Completion : public std::enable_shared_from_this<Completion> {
         std::string id, model, fingerprint;
         int64_t created = 0;
         ToolStyle tools = ToolStyle::none;  ///< none where the request offers none
+        std::string failover = "none";      ///< what happens when the chip is lost: none, consistent, exact
     };
     Completion(CompletionRequest request, Shape shape, const Tokenizer& tokenizer, std::shared_ptr<HttpReply> reply,
                std::function<void(const Outcome&)> done);

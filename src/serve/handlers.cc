@@ -3,8 +3,8 @@
 
 #include "base/error.h"
 #include "base/trace.h"
-#include "serve/fields.h"
-#include "serve/http_text.h"
+#include "serve/http/http_text.h"
+#include "serve/request/fields.h"
 #include "serve/server_state.h"
 
 namespace busbar {
@@ -111,6 +111,10 @@ void Server::State::metrics_text(Call& call) {
              {"busbar_longest_step_seconds", "", "gauge", "the longest step of the last ten seconds", longest},
              {"busbar_tokens_per_second", "", "gauge", "generated, over two seconds", all.tokens_per_second},
              {"busbar_replicas_usable", "", "gauge", "chips that work", usable},
+             {"busbar_replicas_lost_total", "", "counter", "chips that failed or hung",
+              is_ready ? n(router->losses()) : 0},
+             {"busbar_answers_moved_total", "", "counter", "answers that another chip went on with",
+              is_ready ? n(router->moves()) : 0},
              {"busbar_connections", "", "gauge", "open connections", n(http->connections())}},
             options.model_name));
 }
@@ -123,6 +127,7 @@ void Server::State::status(Call& call) {
             chips.push_back({{"name", model.replicas[i].name},
                              {"detail", model.replicas[i].detail},
                              {"usable", s.usable},
+                             {"trouble", s.usable ? "" : "failed or hung; the log says why"},
                              {"running", s.running},
                              {"waiting", s.waiting},
                              {"pages", s.pages},
@@ -240,9 +245,12 @@ void Server::State::complete(Call& call, CompletionRequest r) {
         for (const int32_t id : model.end_ids) r.sample.logit_bias.emplace_back(id, -INFINITY);
     const uint64_t seed = r.seed.value_or(random_number());
 
-    const Completion::Shape shape{fmt::format("{}-{}", r.chat ? "chatcmpl" : "cmpl", call.id), options.model_name,
-                                  "busbar-" + options.version, started + static_cast<int64_t>(seconds_since_start()),
-                                  r.has_tools ? tool_style : ToolStyle::none};
+    const Completion::Shape shape{fmt::format("{}-{}", r.chat ? "chatcmpl" : "cmpl", call.id),
+                                  options.model_name,
+                                  "busbar-" + options.version,
+                                  started + static_cast<int64_t>(seconds_since_start()),
+                                  r.has_tools ? tool_style : ToolStyle::none,
+                                  std::string(router->failover_level())};
     const uint64_t number = call.request.number;
     Call logged;  // without the body, which may be large
     logged.request.method = call.request.method;

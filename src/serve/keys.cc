@@ -8,7 +8,7 @@
 #include <cstring>
 
 #include "base/error.h"
-#include "serve/http_text.h"
+#include "serve/http/http_text.h"
 
 namespace busbar {
 

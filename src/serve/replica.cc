@@ -14,6 +14,13 @@ Replica::Replica(std::string name, LoadedModel& model, const EngineOptions& opti
     thread_ = std::thread([this] { loop(); });
 }
 
+void end_job(const std::shared_ptr<Job>& job, Finish finish, const std::string& error) {
+    if (job->on_end) job->on_end(finish, error);
+    job->on_end = nullptr;  // jobs and those who wait for them hold each other
+    job->on_token = nullptr;
+    job->request.on_token = nullptr;
+}
+
 Replica::~Replica() {
     {
         const std::scoped_lock lock(mutex_);
@@ -23,14 +30,26 @@ Replica::~Replica() {
     thread_.join();
 }
 
+bool Replica::hangs() const {
+    const std::scoped_lock lock(mutex_);
+    return !status_.usable && !ended_ && status_.step_began > 0;
+}
+
 bool Replica::submit(const std::vector<std::shared_ptr<Job>>& jobs) {
+    const double now = seconds_since_start();
     const std::scoped_lock lock(mutex_);
     if (!status_.usable || stop_) return false;
     if (status_.waiting + static_cast<int64_t>(inbox_.size()) >= most_waiting_) return false;
-    for (const auto& job : jobs) {
-        job->submitted = seconds_since_start();
-        inbox_.push_back(job);
-    }
+    for (const auto& job : jobs) job->submitted = now;
+    inbox_.insert(inbox_.end(), jobs.begin(), jobs.end());
+    wake_.notify_all();
+    return true;
+}
+
+bool Replica::adopt(const std::vector<std::shared_ptr<Job>>& jobs) {
+    const std::scoped_lock lock(mutex_);
+    if (!status_.usable || stop_) return false;
+    inbox_.insert(inbox_.begin(), jobs.begin(), jobs.end());  // they have waited already
     wake_.notify_all();
     return true;
 }
@@ -56,8 +75,10 @@ void Replica::loop() {
     while (true) {
         {
             std::unique_lock lock(mutex_);
-            wake_.wait(lock, [&] { return stop_ || !inbox_.empty() || !jobs_.empty(); });
+            status_.step_began = 0;
+            wake_.wait(lock, [&] { return stop_ || (status_.usable && (!inbox_.empty() || !jobs_.empty())); });
             if (stop_) break;
+            status_.step_began = seconds_since_start();
         }
         const double begin = seconds_since_start();
         try {
@@ -70,9 +91,10 @@ void Replica::loop() {
         }
         publish_status(seconds_since_start() - begin);
     }
-    for (const Running& r : jobs_) end(r.job, Finish::interrupted, "the server stops");
-    jobs_.clear();
+    for (const auto& job : take_all("the server stops")) end_job(job, Finish::interrupted, "the server stops");
     engine_.reset();
+    const std::scoped_lock lock(mutex_);
+    ended_ = true;
 }
 
 void Replica::take_new() {
@@ -82,9 +104,17 @@ void Replica::take_new() {
         fresh.swap(inbox_);
         status_.waiting += static_cast<int64_t>(fresh.size());
     }
+    if (fresh.empty()) return;
+    const std::scoped_lock jobs_lock(jobs_mutex_);
     for (const auto& job : fresh) {
+        if (abandoned_ || job->cancelled) {
+            end_job(job, Finish::interrupted, abandoned_ ? "the chip failed" : "");
+            continue;
+        }
         job->generated = job->request.resume;
         job->request.on_token = [this, j = job.get()](int32_t token, const std::vector<TokenScore>& best) {
+            const std::scoped_lock lock(jobs_mutex_);
+            if (abandoned_) return false;  // another replica speaks for the job by now
             j->last_token = seconds_since_start();
             if (j->first_token == 0) j->first_token = j->last_token;
             j->generated.push_back(token);
@@ -98,7 +128,8 @@ void Replica::take_new() {
         try {
             jobs_.push_back({job, engine_->add(job->request)});
         } catch (const Error& e) {
-            end(job, Finish::none, e.what());
+            note("replica {}: {}", name_, e.what());
+            end_job(job, Finish::none, "the request cannot be answered");
         }
     }
 }
@@ -108,15 +139,17 @@ void Replica::drop_cancelled() {
         const std::scoped_lock lock(mutex_);
         if (!std::exchange(cancels_, false)) return;
     }
+    const std::scoped_lock jobs_lock(jobs_mutex_);
     std::erase_if(jobs_, [&](const Running& r) {
         if (!r.job->cancelled) return false;
         engine_->forget(r.number);
-        end(r.job, Finish::interrupted, "");
+        end_job(r.job, Finish::interrupted, "");
         return true;
     });
 }
 
 void Replica::hand_over() {
+    const std::scoped_lock jobs_lock(jobs_mutex_);
     std::erase_if(jobs_, [&](const Running& r) {
         if (r.job->admitted == 0 && engine_->admitted(r.number)) {
             r.job->admitted = seconds_since_start();
@@ -128,34 +161,42 @@ void Replica::hand_over() {
         const Finish finish = engine_->finish_of(r.number);
         if (finish == Finish::none) return false;
         engine_->forget(r.number);
-        end(r.job, finish, "");
+        end_job(r.job, finish, "");
         return true;
     });
 }
 
-// A step failed: nothing that the chip holds can be trusted, but the token ids can.
-void Replica::broken(const std::string& trouble) {
-    note("replica {}: {}", name_, trouble);
+// All jobs, whoever asks first; from here on the replica takes no more.
+std::vector<std::shared_ptr<Job>> Replica::take_all(const std::string& trouble) {
     std::vector<std::shared_ptr<Job>> all;
+    const std::scoped_lock jobs_lock(jobs_mutex_);
     for (const Running& r : jobs_) all.push_back(r.job);
     jobs_.clear();
-    {
-        const std::scoped_lock lock(mutex_);
-        status_.usable = false;
-        status_.trouble = trouble;
-        all.insert(all.end(), inbox_.begin(), inbox_.end());
-        inbox_.clear();
-    }
-    engine_ = std::make_unique<Engine>(model_, options_);
-    if (on_broken) return on_broken(*this, std::move(all), trouble);
-    for (const auto& job : all) end(job, Finish::none, "the chip failed");
+    const std::scoped_lock lock(mutex_);
+    if (status_.usable) status_.trouble = trouble;
+    status_.usable = false;
+    status_.running = status_.waiting = 0;
+    all.insert(all.end(), inbox_.begin(), inbox_.end());
+    inbox_.clear();
+    return all;
 }
 
-void Replica::end(const std::shared_ptr<Job>& job, Finish finish, const std::string& error) {
-    job->on_end(finish, error);
-    job->on_end = nullptr;  // jobs and those who wait for them hold each other
-    job->on_token = nullptr;
-    job->request.on_token = nullptr;
+// A step failed: nothing that the chip holds can be trusted, but the token ids can.
+void Replica::broken(const std::string& trouble) {
+    note("replica {} is lost: {}", name_, trouble);
+    std::vector<std::shared_ptr<Job>> all = take_all(trouble);
+    engine_ = std::make_unique<Engine>(model_, options_);
+    if (on_broken_) return on_broken_(*this, std::move(all), trouble);
+    for (const auto& job : all) end_job(job, Finish::none, "the chip failed");
+}
+
+std::vector<std::shared_ptr<Job>> Replica::abandon(const std::string& trouble) {
+    note("replica {} is given up: {}", name_, trouble);
+    {
+        const std::scoped_lock jobs_lock(jobs_mutex_);
+        abandoned_ = true;
+    }
+    return take_all(trouble);
 }
 
 void Replica::publish_status(double step_seconds) {

@@ -24,10 +24,14 @@ struct Job {
     std::function<void(Finish finish, const std::string& error)> on_end;
 
     std::atomic<bool> cancelled{false};
+    int losses = 0;                  ///< replicas that broke with this job on them
     std::vector<int32_t> generated;  ///< so far, resumed ones included
     int64_t cached = 0;              ///< positions of the prompt that were found kept
     double submitted = 0, admitted = 0, first_token = 0, last_token = 0;  ///< seconds_since_start()
 };
+
+/// Ends a job: its last call, and the end of what it holds.
+void end_job(const std::shared_ptr<Job>& job, Finish finish, const std::string& error);
 
 /// What a replica does just now; a copy.
 struct ReplicaStatus {
@@ -37,6 +41,7 @@ struct ReplicaStatus {
     int64_t pages = 0, free_pages = 0;  ///< kept pages that nobody reads count as free
     uint64_t steps = 0, prompt_tokens = 0, generated_tokens = 0, cached_tokens = 0;
     double longest_step = 0;       ///< seconds, of the last ten seconds
+    double step_began = 0;         ///< of the step under way; 0 = none
     double tokens_per_second = 0;  ///< generated, over the last two seconds
 };
 
@@ -50,11 +55,21 @@ class Replica {
     LoadedModel& model() { return model_; }
     /// All of them or none: false where the queue is full or the replica is not usable.
     bool submit(const std::vector<std::shared_ptr<Job>>& jobs);
+    /// Jobs that another replica began, however long the queue. False where the replica is not usable.
+    bool adopt(const std::vector<std::shared_ptr<Job>>& jobs);
     /// Seen within one step.
     void cancel(Job& job);
     ReplicaStatus status() const;
-    /// Called on the replica's thread with every job that it had when it broke; without it they end with an error.
-    std::function<void(Replica&, std::vector<std::shared_ptr<Job>>, const std::string& trouble)> on_broken;
+    /// Takes every job away from a replica whose step does not end; it is not usable any more, and what it may still
+    /// say is not heard. Any thread.
+    std::vector<std::shared_ptr<Job>> abandon(const std::string& trouble);
+    /// True where the thread hangs in a step that was given up: it cannot be joined, and the model must not go.
+    bool hangs() const;
+
+    using OnBroken = std::function<void(Replica&, std::vector<std::shared_ptr<Job>>, const std::string& trouble)>;
+    /// Called on the replica's thread with every job that it had when it broke; without it they end with an error. Set
+    /// before the first job.
+    void on_broken(OnBroken call) { on_broken_ = std::move(call); }
 
   private:
     struct Running {
@@ -66,7 +81,7 @@ class Replica {
     void drop_cancelled();
     void hand_over();
     void broken(const std::string& trouble);
-    void end(const std::shared_ptr<Job>& job, Finish finish, const std::string& error);
+    std::vector<std::shared_ptr<Job>> take_all(const std::string& trouble);
     void publish_status(double step_seconds);
 
     std::string name_;
@@ -74,12 +89,17 @@ class Replica {
     EngineOptions options_;
     int64_t most_waiting_;
     std::unique_ptr<Engine> engine_;
-    std::vector<Running> jobs_;  ///< the thread's own
+    OnBroken on_broken_;
+
+    /// Held while jobs_ changes and while a token is handed out: a job is spoken for by one replica only.
+    std::mutex jobs_mutex_;
+    std::vector<Running> jobs_;
+    bool abandoned_ = false;
 
     mutable std::mutex mutex_;
     std::condition_variable wake_;
     std::vector<std::shared_ptr<Job>> inbox_;
-    bool stop_ = false, cancels_ = false;
+    bool stop_ = false, cancels_ = false, ended_ = false;
     ReplicaStatus status_;
     uint64_t generated_ = 0;
     struct Sample {

@@ -8,7 +8,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "base/trace.h"
-#include "serve/http_text.h"
+#include "serve/http/http_text.h"
 #include "serve/server_state.h"
 
 namespace busbar {
@@ -220,6 +220,7 @@ void Server::State::begin_drain() {
 }
 
 void Server::State::tick() {
+    if (is_ready) router->watch();
     if (!draining) return;
     const double now = seconds_since_start();
     if (http->answering() == 0 || (cut && now > drain_until + 2)) return http->stop();
@@ -244,9 +245,11 @@ Server::~Server() {
     close();
 }
 
-void Server::close() {
+bool Server::close() {
     state_->workers.reset();
+    if (state_->router && state_->router->hangs()) return false;
     state_->router.reset();
+    return true;
 }
 
 int Server::port() const {
@@ -267,8 +270,8 @@ void Server::ready(ServedModel model) {
         replicas.push_back(
             std::make_unique<Replica>(on.name, *on.model, state_->options.engine, state_->options.most_waiting));
     state_->tool_style = tool_style_of(model.chat_template);
+    state_->router = std::make_unique<Router>(std::move(replicas), model.exact, state_->options.hang_seconds);
     state_->model = std::move(model);
-    state_->router = std::make_unique<Router>(std::move(replicas));
     state_->is_ready = true;
 }
 

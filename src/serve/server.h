@@ -5,10 +5,10 @@
 #include <vector>
 
 #include "llm/chat/chat.h"
-#include "serve/http_server.h"
+#include "serve/http/http_server.h"
 #include "serve/keys.h"
 #include "serve/replica.h"
-#include "serve/request.h"
+#include "serve/request/request.h"
 
 namespace busbar {
 
@@ -25,6 +25,7 @@ struct ServeOptions {
     double grace_seconds = 30;
     int64_t most_waiting = 128;
     EngineOptions engine;
+    double hang_seconds = 10;  ///< a step that takes longer never ends; 0 = wait for ever
     /// Ends the process at once: a second signal, or one before there was anything to lose.
     std::function<void(int code)> end_now;
 };
@@ -42,6 +43,7 @@ struct ServedModel {
         LoadedModel* model;
     };
     std::vector<On> replicas;
+    bool exact = false;  ///< all of them give the same bits
 };
 
 /// The OpenAI API over replicas. Health answers while the model still loads.
@@ -57,8 +59,9 @@ class Server {
     void ready(ServedModel model);
     /// Ends run() at once: for a model that could not be loaded.
     void stop();
-    /// After run(): ends the replicas. The model may go then.
-    void close();
+    /// After run(): ends the replicas. The models may go then - unless it says false: a chip hangs, and only the end of
+    /// the process ends that.
+    bool close();
 
     struct State;
 

@@ -5,9 +5,9 @@
 #include <random>
 
 #include "serve/access_log.h"
-#include "serve/api_error.h"
 #include "serve/completion.h"
 #include "serve/metrics.h"
+#include "serve/request/api_error.h"
 #include "serve/router.h"
 #include "serve/server.h"
 #include "serve/workers.h"

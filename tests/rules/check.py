@@ -34,6 +34,7 @@ REGISTRY = ("src/chips/registry.cc", "src/chips/registry.h", "src/chips/registry
 PARSERS = {
     "src/import/gguf/": "gguf", "src/import/safetensors/": "safetensors", "src/import/json.": "json_config",
     "src/import/config": "json_config", "src/llm/tokenizer/": "tokenizer_json", "src/llm/template/": "template",
+    "src/serve/request/": "serve_request",
 }
 NO_PARSERS = ("src/import/arch/",)  # these see fields that a reader has checked
 

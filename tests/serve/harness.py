@@ -1,4 +1,5 @@
 """A server under test: started on a free port, asked over HTTP, stopped by a signal."""
+import array
 import http.client
 import json
 import os
@@ -44,6 +45,36 @@ def small_model_path(name="small.gguf", template=None):
             if template:
                 meta["tokenizer.chat_template"] = ("string", template)
         small_model.write_gguf(path, change)
+    return path
+
+
+def talking_model_path(name, parts, template=None):
+    """A model that answers every chat with `parts`, a token each, and then ends: each token's row of the head is what the
+    embedding of the token before it looks like, and the layers add nothing."""
+    letters = small_model.byte_letters()
+    spelled = ["".join(letters[b] for b in part.encode()) for part in parts]
+    path = os.path.join(FOLDER, name)
+
+    def change(meta, stored):
+        meta["llama.context_length"] = ("u32", CONTEXT)
+        tokens = small_model.TOKENS + spelled
+        meta["tokenizer.ggml.tokens"] = ("array", ("string", tokens))
+        meta["tokenizer.ggml.token_type"] = ("array", ("i32", [3] * len(small_model.SPECIAL) + [1] * (len(tokens) - len(small_model.SPECIAL))))
+        if template:
+            meta["tokenizer.chat_template"] = ("string", template)
+        source = random.Random(3)
+        embedding = [[source.gauss(0, 1) for _ in range(small_model.WIDTH)] for _ in tokens]
+        chain = [tokens.index(letters[10])] + list(range(len(small_model.TOKENS), len(tokens))) + [2]
+        head = [[0.0] * small_model.WIDTH for _ in tokens]
+        for before, after in zip(chain, chain[1:]):
+            head[after] = embedding[before]
+        for tensor in stored:
+            if tensor[0] in ("token_embd", "output"):
+                rows = embedding if tensor[0] == "token_embd" else head
+                tensor[2], tensor[3] = [len(tokens), small_model.WIDTH], array.array("f", [x for row in rows for x in row]).tobytes()
+            elif tensor[0].endswith(("attn_output", "ffn_down")):
+                tensor[3] = bytes(len(tensor[3]))
+    small_model.write_gguf(path, change)
     return path
 
 
@@ -103,7 +134,7 @@ class Server:
             connection.request(method, path, data, {k: v for k, v in given.items() if v is not None})
             reply = connection.getresponse()
             text = reply.read()
-            if "json" in reply.headers.get("Content-Type", ""):
+            if text and "json" in reply.headers.get("Content-Type", ""):
                 text = json.loads(text)
             return reply.status, reply.headers, text
         finally:
@@ -171,12 +202,12 @@ def until(condition, what, seconds=20):
 
 class Case(unittest.TestCase):
     maxDiff = 3000
-    arguments, template = (), None
+    arguments, template, model = (), None, None
 
     @classmethod
     def setUpClass(cls):
         name = "small.gguf" if cls.template is None else "tools.gguf"
-        cls.server = Server("--context", str(CONTEXT), *cls.arguments, model=small_model_path(name, cls.template))
+        cls.server = Server("--context", str(CONTEXT), *cls.arguments, model=cls.model or small_model_path(name, cls.template))
 
     @classmethod
     def tearDownClass(cls):

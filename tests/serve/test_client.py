@@ -1,4 +1,5 @@
 """The official client, unmodified, through every route that it knows."""
+import json
 import os
 import sys
 import unittest
@@ -134,8 +135,6 @@ class Tools(harness.Case):
     template = harness.TOOL_TEMPLATE
 
     def forced(self, text, **more):
-        """The small model says what the bias makes it say: one token at each position is not possible, so the answer is
-        taken letter by letter with completions; here the template puts the call into the prompt and the model goes on."""
         client = openai.OpenAI(base_url=self.server.url + "/v1", api_key="none", max_retries=0)
         return client.chat.completions.create(model="tools", messages=[{"role": "user", "content": text}], temperature=0, max_tokens=8, **more)
 
@@ -153,3 +152,55 @@ class Tools(harness.Case):
         text = self.server.post("/detokenize", {"tokens": reply["tokens"]})[2]["prompt"]
         self.assertIn('<tool_call>weather{"place": "Bern"}</tool_call>', text)
         self.assertIn("<|im_start|>user\nWhat?", text)
+
+
+CALLS = ['Let me see. <tool', '_call>\n{"name": "weather", "argu', 'ments": {"place": "Zürich"}}', '\n</tool_call>', '\n<tool_call>{"name": "weather", ',
+         '"arguments": {"place": "Bern"}}</tool_call>']
+
+
+@unittest.skipUnless(openai, "BUSBAR_OPENAI names no folder with the package openai")
+class Calls(harness.Case):
+    """A model that always answers with two calls."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.model = harness.talking_model_path("talking.gguf", CALLS, harness.TOOL_TEMPLATE)
+        super().setUpClass()
+        cls.client = openai.OpenAI(base_url=cls.server.url + "/v1", api_key="none", max_retries=0)
+
+    def ask(self, **more):
+        return self.client.chat.completions.create(model="talking", messages=[{"role": "user", "content": "weather?"}], temperature=0, **more)
+
+    def test_without_tools_it_is_text(self):
+        self.assertEqual(self.ask().choices[0].message.content, "".join(CALLS))
+        self.assertEqual(self.ask().choices[0].finish_reason, "stop")
+
+    def test_calls_are_parsed(self):
+        choice = self.ask(tools=[WEATHER]).choices[0]
+        self.assertEqual(choice.finish_reason, "tool_calls")
+        self.assertEqual(choice.message.content.strip(), "Let me see.")
+        calls = choice.message.tool_calls
+        self.assertEqual([(c.type, c.function.name, json.loads(c.function.arguments)) for c in calls],
+                         [("function", "weather", {"place": "Zürich"}), ("function", "weather", {"place": "Bern"})])
+        self.assertEqual(len({c.id for c in calls}), 2)
+        one = self.ask(tools=[WEATHER], parallel_tool_calls=False).choices[0]
+        self.assertEqual(len(one.message.tool_calls), 1)
+        self.assertEqual(one.finish_reason, "tool_calls")
+        both = self.ask(tools=[WEATHER], n=2, stop=["Bern"])  # a stop text inside a call: what there is of it stays text
+        self.assertEqual([len(c.message.tool_calls) for c in both.choices], [1, 1])
+
+    def test_calls_are_streamed(self):
+        text, calls, finish = "", {}, None
+        for chunk in self.ask(tools=[WEATHER], stream=True):
+            delta = chunk.choices[0].delta
+            text += delta.content or ""
+            finish = chunk.choices[0].finish_reason or finish
+            for call in delta.tool_calls or []:
+                known = calls.setdefault(call.index, [call.id, call.function.name, ""])
+                known[2] += call.function.arguments
+        self.assertEqual((text.strip(), finish), ("Let me see.", "tool_calls"))
+        self.assertEqual([(c[1], json.loads(c[2])) for c in calls.values()], [("weather", {"place": "Zürich"}), ("weather", {"place": "Bern"})])
+
+    def test_stop_texts_across_tokens(self):
+        choice = self.ask(stop=["<tool_call>"]).choices[0]
+        self.assertEqual((choice.message.content, choice.finish_reason), ("Let me see. ", "stop"))

@@ -1,6 +1,5 @@
 """Many answers at once: the same bytes as alone, nobody else's text, memory given back, nobody kept waiting, a stop that drops nothing."""
 import concurrent.futures
-import http.client
 import json
 import os
 import random
@@ -17,6 +16,11 @@ def completion(server, prompt, tokens=24, **more):
     if status != 200:
         raise AssertionError(reply)
     return reply
+
+
+def post_bytes(body):
+    return (b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+            b"Content-Length: %d\r\n\r\n%s" % (len(body), body))
 
 
 class Batch(harness.Case):
@@ -46,7 +50,7 @@ class Batch(harness.Case):
         def nuisance(i):
             with socket.create_connection(("127.0.0.1", self.server.port)) as s:
                 body = json.dumps({"prompt": f"poison{i} " * 50, "max_tokens": 500, "ignore_eos": True, "stream": True}).encode()
-                s.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
+                s.sendall(post_bytes(body))
                 time.sleep(source.random() * 0.2)
         order = list(range(24))
         source.shuffle(order)
@@ -77,25 +81,16 @@ class Batch(harness.Case):
         self.all_free()
 
     def test_a_client_that_goes_frees_its_pages(self):
+        """One that reads a stream, and one that waits for a whole answer: most of the 5,700 tokens are never made."""
         self.all_free()
-        pages = self.free()
-        connection = http.client.HTTPConnection("127.0.0.1", self.server.port)
-        connection.request("POST", "/v1/completions", json.dumps({"prompt": "x", "max_tokens": 1900, "ignore_eos": True, "stream": True, "n": 2}),
-                           {"Content-Type": "application/json"})
-        reply = connection.getresponse()
-        reply.readline()
-        harness.until(lambda: self.free() < pages, "pages in use")
-        generated = self.server.metric("busbar_generated_tokens_total")
-        reply.close()
-        connection.close()
-        self.all_free()
-        self.assertLess(self.server.metric("busbar_generated_tokens_total") - generated, 3000)
-        # The same for one that waits for a whole answer.
-        with socket.create_connection(("127.0.0.1", self.server.port)) as s:
-            body = b'{"prompt": "x", "max_tokens": 1900, "ignore_eos": true}'
-            s.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
-            harness.until(lambda: self.free() < pages, "pages in use")
-        self.all_free()
+        for stream in (True, False):
+            generated = self.server.metric("busbar_generated_tokens_total")
+            body = json.dumps({"prompt": "x", "max_tokens": 1900, "ignore_eos": True, "stream": stream, "n": 3}).encode()
+            with socket.create_connection(("127.0.0.1", self.server.port)) as s:
+                s.sendall(post_bytes(body))
+                harness.until(lambda: self.server.metric("busbar_requests_running") == 3, "an answer under way")
+            self.all_free()
+            self.assertLess(self.server.metric("busbar_generated_tokens_total") - generated, 5000)
 
     def test_a_long_prompt_does_not_stall_others(self):
         """While a prompt of 1,900 tokens is read in steps of about 2 ms, a stream beside it goes on: tokens in between."""
@@ -160,24 +155,22 @@ class Stopping(harness.unittest.TestCase):
         idle.close()
 
     def test_grace_second_signal_and_reopened_log(self):
-        server = harness.Server("--context", "2048", "--grace", "0.3")
+        server = harness.Server("--context", "2048", "--grace", "0.1")
         os.rename(server.log, server.log + ".1")
         server.process.send_signal(signal.SIGHUP)
         harness.until(lambda: os.path.exists(server.log), "a new log")
         got = []
-        thread = threading.Thread(target=lambda: got.extend(server.stream("/v1/completions", {"prompt": "x", "n": 12, "max_tokens": 2000, "ignore_eos": True})))
+        thread = threading.Thread(target=lambda: got.extend(server.stream("/v1/completions", {"prompt": "x", "n": 16, "max_tokens": 2000, "ignore_eos": True})))
         thread.start()
         harness.until(lambda: server.metric("busbar_requests_running") > 0, "an answer under way")
         self.assertEqual(server.stop(), 0)
         thread.join()
-        self.assertIn("stops", got[-1].get("error", {}).get("message", ""), got[-1]) if got[-1] != "[DONE]" else None
+        self.assertIn("stops", got[-1]["error"]["message"])
         server = harness.Server("--context", "2048")
-        thread = threading.Thread(target=lambda: server.raw(b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 78\r\n\r\n"
-                                                            + b'{"prompt": "x", "max_tokens": 2000, "n": 16, "ignore_eos": true, "stream":true}'[:78], timeout=30))
-        thread.start()
-        harness.until(lambda: server.metric("busbar_requests_running") > 0, "an answer under way")
-        server.process.send_signal(signal.SIGTERM)
-        server.wait_for("stopping")
-        server.process.send_signal(signal.SIGTERM)
-        self.assertEqual(server.process.wait(harness.TIMEOUT), 130)
-        thread.join()
+        body = b'{"prompt": "x", "max_tokens": 2000, "n": 16, "ignore_eos": true, "stream": true}'
+        with socket.create_connection(("127.0.0.1", server.port)) as s:
+            s.sendall(post_bytes(body))
+            harness.until(lambda: server.metric("busbar_requests_running") > 0, "an answer under way")
+            server.process.send_signal(signal.SIGTERM)
+            server.process.send_signal(signal.SIGINT)
+            self.assertEqual(server.process.wait(harness.TIMEOUT), 130)

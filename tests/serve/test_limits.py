@@ -10,8 +10,8 @@ import harness
 NUMBERS = [-1, 2**31, 2**32, 2**63, 2**64, -(2**63) - 1, 1e308, -1e308, "5", [], {}, True, 0.5]
 FIELDS = ["n", "max_tokens", "max_completion_tokens", "temperature", "top_p", "top_k", "min_p", "presence_penalty", "frequency_penalty",
           "repetition_penalty", "seed", "top_logprobs"]
-VALID = {("temperature", 0.5), ("top_p", 0.5), ("min_p", 0.5), ("presence_penalty", -1), ("presence_penalty", 0.5), ("frequency_penalty", -1),
-         ("frequency_penalty", 0.5), ("repetition_penalty", 0.5), ("top_k", -1), ("seed", -1), ("seed", 2**31), ("seed", 2**32)}
+VALID = [("temperature", 0.5), ("top_p", 0.5), ("min_p", 0.5), ("presence_penalty", -1), ("presence_penalty", 0.5), ("frequency_penalty", -1),
+         ("frequency_penalty", 0.5), ("repetition_penalty", 0.5), ("top_k", -1), ("seed", -1), ("seed", 2**31), ("seed", 2**32)]
 
 
 class Fields(harness.Case):
@@ -28,7 +28,7 @@ class Fields(harness.Case):
             self.assertEqual(len(self.chat(**{field: None})["choices"]), 1)
 
     def test_numbers_that_json_does_not_know(self):
-        for word in ("NaN", "Infinity", "-Infinity", "01", "1e999", "0x10"):
+        for word in ("NaN", "Infinity", "-Infinity", "01", "1e999", "+1"):
             self.refused(400, "", "/v1/chat/completions", '{"messages":[{"role":"user","content":"x"}],"temperature":%s}' % word)
 
     def test_refused_with_a_reason_never_ignored(self):
@@ -132,7 +132,7 @@ class Wire(harness.Case):
                      "request_prefill_time_seconds_count", "request_decode_time_seconds_count"):
             self.assertIn("\nvllm:" + name, text)
         for line in text.splitlines():
-            self.assertRegex(line, r'^(# (HELP|TYPE) .*|[a-z_:A-Z]+(\{[^}]*\})? [-+0-9.e]+(inf)?)$')
+            self.assertRegex(line, r'^(# (HELP|TYPE) .*|[a-z0-9_:A-Z]+(\{[^}]*\})? [-+0-9.e]+(inf)?)$')
 
     def test_broken_http(self):
         for data, expected in ((b"GET\r\n\r\n", 400), (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\0" * 40, 400),

@@ -8,11 +8,14 @@ std::string StopFilter::add(const std::string& text) {
     if (stopped_) return "";
     if (stops_.empty()) return text;
     held_ += text;
-    size_t first = std::string::npos;
-    for (const std::string& s : stops_) first = std::min(first, held_.find(s));
-    if (first != std::string::npos) {
+    // The one that is complete first, as if the text had come letter by letter.
+    size_t begin = std::string::npos, end = std::string::npos;
+    for (const std::string& s : stops_)
+        if (const size_t at = held_.find(s); at != std::string::npos)
+            if (at + s.size() < end || (at + s.size() == end && at < begin)) begin = at, end = at + s.size();
+    if (begin != std::string::npos) {
         stopped_ = true;
-        return take(first);
+        return take(begin);
     }
     size_t keep = 0;
     for (const std::string& s : stops_)

@@ -82,33 +82,57 @@ int32_t Sampler::choose(std::span<const float> logits, std::span<const int32_t> 
         penalize(past);
         logits = adjusted_;
     }
+    if (o.temperature <= 0) {
+        int32_t best = -1;
+        for (int32_t id = 0; id < n; ++id)
+            if (!std::isnan(logits[id]) && (best < 0 || logits[id] > logits[best])) best = id;
+        return std::max(best, 0);
+    }
     candidates_.clear();
     for (int32_t id = 0; id < n; ++id)
         if (!std::isnan(logits[id])) candidates_.emplace_back(logits[id], id);
     if (candidates_.empty()) return 0;
-    if (o.temperature <= 0) return std::ranges::min_element(candidates_, better)->second;
+    const double best = std::ranges::min_element(candidates_, better)->first;
 
-    const size_t keep = o.top_k > 0 ? std::min<size_t>(o.top_k, candidates_.size()) : candidates_.size();
-    std::partial_sort(candidates_.begin(), candidates_.begin() + static_cast<int64_t>(keep), candidates_.end(), better);
-    candidates_.resize(keep);
-    const float best = candidates_[0].first;
-    double total = 0;
-    for (const auto& c : candidates_) total += std::exp(static_cast<double>(c.first) - best);
-    size_t kept = 0;
-    double mass = 0;
-    for (; kept < candidates_.size(); ++kept) {
-        const double p = std::exp(static_cast<double>(candidates_[kept].first) - best);
-        if (kept > 0 && (mass >= o.top_p * total || p < o.min_p)) break;  // p of the best is 1
-        mass += p;
+    // Sorting a whole vocabulary costs as much as a step of a small model, and the first few candidates nearly always
+    // decide: they are sorted as far as they are looked at.
+    size_t sorted = 0;
+    const auto sort_to = [&](size_t n) {
+        if (n <= sorted) return;
+        n = std::min(candidates_.size(), std::max<size_t>(n, std::max<size_t>(64, 8 * sorted)));
+        std::partial_sort(candidates_.begin() + static_cast<int64_t>(sorted),
+                          candidates_.begin() + static_cast<int64_t>(n), candidates_.end(), better);
+        sorted = n;
+    };
+    if (o.top_k > 0 && static_cast<size_t>(o.top_k) < candidates_.size()) {
+        sort_to(o.top_k);
+        candidates_.resize(o.top_k);
+        sorted = std::min(sorted, candidates_.size());
     }
-    candidates_.resize(kept);
-    weights_.clear();
-    double sum = 0;
-    for (const auto& c : candidates_)
-        weights_.push_back(sum += std::exp((static_cast<double>(c.first) - best) / o.temperature));
+    if (o.top_p < 1 || o.min_p > 0) {
+        double total = 0, mass = 0;
+        if (o.top_p < 1)
+            for (const auto& c : candidates_) total += std::exp(c.first - best);
+        size_t kept = 0;
+        for (; kept < candidates_.size(); ++kept) {
+            sort_to(kept + 1);
+            const double p = std::exp(candidates_[kept].first - best);
+            if (kept > 0 && ((o.top_p < 1 && mass >= o.top_p * total) || p < o.min_p)) break;  // p of the best is 1
+            mass += p;
+        }
+        candidates_.resize(kept);
+        sorted = std::min(sorted, kept);
+    }
+    const auto weight = [&](const auto& c) { return std::exp((c.first - best) / o.temperature); };
+    double sum = 0, passed = 0;
+    for (const auto& c : candidates_) sum += weight(c);
     const double draw = uniform_at(o.seed, position) * sum;
-    const size_t at = std::ranges::upper_bound(weights_, draw) - weights_.begin();
-    return candidates_[std::min(at, candidates_.size() - 1)].second;
+    for (size_t i = 0; i < candidates_.size(); ++i) {
+        sort_to(i + 1);
+        passed += weight(candidates_[i]);
+        if (passed > draw) return candidates_[i].second;
+    }
+    return candidates_.back().second;
 }
 
 }  // namespace busbar

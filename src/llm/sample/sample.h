@@ -46,7 +46,6 @@ class Sampler {
     int64_t vocabulary_, prompt_length_;
     std::vector<float> adjusted_;
     std::vector<std::pair<float, int32_t>> candidates_;
-    std::vector<double> weights_;
 };
 
 /// Uniform in [0, 1) from a counter: SplitMix64's finaliser over seed and position [Steele et al. 2014].

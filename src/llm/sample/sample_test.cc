@@ -2,9 +2,11 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <map>
+#include <random>
 
 namespace busbar {
 namespace {
@@ -90,6 +92,70 @@ TEST(Sample, RepeatPenaltyLooksAtTheWindowOnly) {
     EXPECT_EQ(s.choose(logits, std::vector<int32_t>{0, 2, 2}, 3), 0);  // 0 has left the window
     EXPECT_EQ(s.choose(std::vector<float>{-1.5f, -1, -9}, std::vector<int32_t>{1}, 1),
               0);  // negative logits go down, not up
+}
+
+TEST(Sample, PenaltiesCountWhatWasGenerated) {
+    const std::vector<float> logits = {4, 3, 2};
+    const std::vector<int32_t> past = {1, 1, 0, 0, 1};  // the first two are the prompt's
+    SampleOptions presence, frequency;
+    presence.presence_penalty = 1.5;
+    EXPECT_EQ(Sampler(presence, 3, 2).choose(logits, past, 5), 0);  // 2.5, 1.5, 2
+    frequency.frequency_penalty = 1.1;
+    EXPECT_EQ(Sampler(frequency, 3, 2).choose(logits, past, 5), 2);  // 1.8, 1.9, 2
+    EXPECT_EQ(Sampler(frequency, 3, 0).choose(logits, past, 5), 2);  // 1.8, -0.3, 2
+    EXPECT_EQ(Sampler(frequency, 3, 5).choose(logits, past, 5), 0);  // nothing was generated
+    frequency.frequency_penalty = -1;
+    EXPECT_EQ(Sampler(frequency, 3, 4).choose(std::vector<float>{4, 3.5f, 2}, past, 5), 1);
+}
+
+TEST(Sample, BiasComesFirstAndBans) {
+    SampleOptions o;
+    o.logit_bias = {{0, -INFINITY}, {2, 1.5f}, {99, 100.f}, {-1, 100.f}};
+    EXPECT_EQ(Sampler(o, 3).choose(std::vector<float>{9, 3, 2}, {}, 0), 2);
+    o.temperature = 1;
+    o.logit_bias = {{0, -INFINITY}};
+    Sampler s(o, 3);
+    for (int64_t p = 0; p < 500; ++p) EXPECT_NE(s.choose(std::vector<float>{9, 3, 2}, {}, p), 0);
+}
+
+// The same choice with everything sorted, as the header words it.
+int32_t plain_choice(const SampleOptions& o, const std::vector<float>& logits, int64_t position) {
+    std::vector<std::pair<double, int32_t>> all;
+    for (size_t i = 0; i < logits.size(); ++i) all.emplace_back(-logits[i], static_cast<int32_t>(i));
+    std::ranges::sort(all);
+    if (o.top_k > 0 && o.top_k < static_cast<int64_t>(all.size())) all.resize(o.top_k);
+    const double best = all[0].first;
+    double total = 0, mass = 0;
+    for (const auto& c : all) total += std::exp(best - c.first);
+    size_t kept = 0;
+    while (kept < all.size() && (kept == 0 || (mass < o.top_p * total && std::exp(best - all[kept].first) >= o.min_p)))
+        mass += std::exp(best - all[kept++].first);
+    double sum = 0, passed = 0;
+    for (size_t i = 0; i < kept; ++i) sum += std::exp((best - all[i].first) / o.temperature);
+    for (size_t i = 0; i < kept; ++i)
+        if ((passed += std::exp((best - all[i].first) / o.temperature)) > uniform_at(o.seed, position) * sum)
+            return all[i].second;
+    return all[kept - 1].second;
+}
+
+TEST(Sample, LazySortingChangesNoChoice) {
+    const uint64_t seed = std::random_device{}();
+    std::mt19937_64 random(seed);
+    for (int i = 0; i < 300; ++i) {
+        std::vector<float> logits(1 + random() % 3000);
+        const double spread = i % 3 == 0 ? 0.01 : 8;  // flat ones make it look far down
+        for (float& x : logits) x = static_cast<float>(spread * (static_cast<double>(random() % 20001) / 10000 - 1));
+        SampleOptions o;
+        o.temperature = i % 5 == 0 ? 1.0 : 0.1 + static_cast<double>(random() % 20) / 10;
+        if (random() % 2) o.top_k = static_cast<int64_t>(random() % 200);
+        if (random() % 2) o.top_p = static_cast<double>(random() % 100) / 100;
+        if (random() % 2) o.min_p = static_cast<double>(random() % 100) / 400;
+        o.seed = random();
+        Sampler s(o, static_cast<int64_t>(logits.size()));
+        for (int64_t position = 0; position < 10; ++position)
+            ASSERT_EQ(s.choose(logits, {}, position), plain_choice(o, logits, position))
+                << "seed " << seed << ", case " << i;
+    }
 }
 
 TEST(Sample, BestTokensAreSortedWithLogProbabilities) {

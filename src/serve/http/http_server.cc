@@ -1,5 +1,5 @@
 // The only file that includes Boost: it compiles slowly.
-#include "serve/http_server.h"
+#include "serve/http/http_server.h"
 
 #include <fmt/format.h>
 #include <sys/socket.h>
@@ -20,7 +20,7 @@
 #include <optional>
 
 #include "base/error.h"
-#include "serve/http_text.h"
+#include "serve/http/http_text.h"
 
 namespace busbar {
 

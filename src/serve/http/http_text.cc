@@ -1,4 +1,4 @@
-#include "serve/http_text.h"
+#include "serve/http/http_text.h"
 
 #include <fmt/format.h>
 

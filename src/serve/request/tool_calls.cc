@@ -1,4 +1,4 @@
-#include "serve/tool_calls.h"
+#include "serve/request/tool_calls.h"
 
 #include <algorithm>
 #include <optional>
@@ -98,30 +98,35 @@ ToolParser::Out ToolParser::add(const std::string& text) {
 }
 
 void ToolParser::split_tagged(Out& out, bool ended) {
+    // Blanks wait, until it is known whether a call follows.
+    const auto without_blanks = [&](size_t end) {
+        while (end > 0 && blanks.find(held_[end - 1]) != std::string_view::npos) --end;
+        return end;
+    };
+    const auto give = [&](size_t n) {
+        if (n > 0) after_call_ = false;
+        out.text.append(held_, 0, n);
+        held_.erase(0, n);
+    };
     while (true) {
         const size_t open = held_.find(open_tag);
         if (open == std::string::npos) {
-            const size_t keep = ended ? 0 : tail_that_may_begin(held_, open_tag);
-            out.text.append(held_, 0, held_.size() - keep);
-            held_.erase(0, held_.size() - keep);
-            return;
+            if (!ended) return give(without_blanks(held_.size() - tail_that_may_begin(held_, open_tag)));
+            return give(after_call_ && without_blanks(held_.size()) == 0 ? 0 : held_.size());
         }
         const size_t begin = open + open_tag.size(), close = held_.find(close_tag, begin);
-        if (close == std::string::npos && !ended) {
-            out.text.append(held_, 0, open);
-            held_.erase(0, open);
-            return;
-        }
+        if (close == std::string::npos && !ended) return give(without_blanks(open));
         const size_t end = close == std::string::npos ? held_.size() : close;
         const size_t next = close == std::string::npos ? end : close + close_tag.size();
         if (const auto call = call_of(trimmed(std::string_view(held_).substr(begin, end - begin)))) {
-            out.text += trimmed(std::string_view(held_).substr(0, open));  // the line break before a call is the call's
+            const size_t text = without_blanks(open);
+            give(text);
+            held_.erase(0, next - text);
             out.calls.push_back(*call);
+            after_call_ = true;
         } else {
-            out.text.append(held_, 0, next);
+            give(next);
         }
-        held_.erase(0, next);
-        if (held_.find_first_not_of(blanks) == std::string::npos && !out.calls.empty()) held_.clear();
     }
 }
 

@@ -1,9 +1,9 @@
-#include "serve/fields.h"
+#include "serve/request/fields.h"
 
 #include <cmath>
 
 #include "base/error.h"
-#include "serve/api_error.h"
+#include "serve/request/api_error.h"
 
 namespace busbar {
 

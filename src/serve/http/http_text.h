@@ -2,7 +2,7 @@
 #include <string>
 #include <string_view>
 
-#include "serve/http_server.h"
+#include "serve/http/http_server.h"
 
 namespace busbar {
 

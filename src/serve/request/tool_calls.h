@@ -18,7 +18,7 @@ enum class ToolStyle {
 ToolStyle tool_style_of(const std::string& chat_template);
 
 /// Separates calls from text as an answer comes in. Text that may be the beginning of a call is held back until that is
-/// decided; what turns out to be no call is text after all, and nothing is lost.
+/// decided; what turns out to be no call is text after all, and nothing is lost. (Blanks around a call are the call's.)
 class ToolParser {
   public:
     /// `names`: of the tools offered. A bare object is taken for a call only where it names one of them.
@@ -38,7 +38,8 @@ class ToolParser {
     ToolStyle style_;
     std::vector<std::string> names_;
     std::string held_;
-    bool plain_ = false;  ///< bare style: the answer has begun as text and stays text
+    bool after_call_ = false;  ///< tagged style: nothing but blanks since the last call
+    bool plain_ = false;       ///< bare style: the answer has begun as text and stays text
 };
 
 }  // namespace busbar

@@ -1,11 +1,11 @@
-#include "serve/request.h"
+#include "serve/request/request.h"
 
 #include <algorithm>
 
 #include "base/error.h"
 #include "llm/chat/chat.h"
-#include "serve/api_error.h"
-#include "serve/fields.h"
+#include "serve/request/api_error.h"
+#include "serve/request/fields.h"
 
 namespace busbar {
 
