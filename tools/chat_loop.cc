@@ -93,10 +93,9 @@ void check_room(size_t tokens, int64_t context) {
 
 }  // namespace
 
-int chat_loop(const CommonOptions& common, OpenModel& model, const Tokenizer& tokenizer, const Chat& chat,
+int chat_loop(const CommonOptions& common, Session& session, const Tokenizer& tokenizer, const Chat& chat,
               const std::string& system, const GenerateOptions& options) {
     note("Type a message. Ctrl-C stops an answer, Ctrl-D ends.");
-    Engine engine(*model.loaded);
     LineEditor editor;
     Json messages = Json::array();
     if (!system.empty()) messages.push_back({{"role", "system"}, {"content", system}});
@@ -116,7 +115,7 @@ int chat_loop(const CommonOptions& common, OpenModel& model, const Tokenizer& to
         std::vector<int32_t> ids;
         try {
             ids = chat.encode(chat.render({{"messages", messages}}));
-            check_room(ids.size(), model.loaded->context());
+            check_room(ids.size(), session.model().loaded->context());
         } catch (const Error& e) {
             // One turn that the template refuses, or that does not fit, must not end the chat.
             if (e.code() != ErrorCode::bad_input) throw;
@@ -126,9 +125,10 @@ int chat_loop(const CommonOptions& common, OpenModel& model, const Tokenizer& to
         }
         const int64_t keep =
             std::min({shared_prefix(past_tokens, ids), past.length, static_cast<int64_t>(ids.size()) - 1});
-        engine.cache().truncate(past, std::max<int64_t>(keep, 0));
-        Answer answer = generate(engine, tokenizer, model.end_ids, ids, std::exchange(past, {}), options,
-                                 common.json ? nullptr : put);
+        session.engine().cache().truncate(past, std::max<int64_t>(keep, 0));
+        Answer answer =
+            generate(session, tokenizer, ids, std::exchange(past, {}), options, common.json ? nullptr : put);
+        const OpenModel& model = session.model();
         if (common.json) {
             put_json(answer_json(answer, ids, model));
         } else {

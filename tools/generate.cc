@@ -89,9 +89,19 @@ void add_generate(CLI::App& app, GenerateOptions& o) {
         ->check(whole_number(0, 1000));
 }
 
-Answer generate(Engine& engine, const Tokenizer& tokenizer, const std::vector<int64_t>& more_end_ids,
-                const std::vector<int32_t>& ids, std::optional<Cache::Sequence> past, const GenerateOptions& o,
-                void (*sink)(std::string_view)) {
+static void run_request(Engine& engine, int number, const Answer& answer, size_t prompt) {
+    {
+        Progress progress("prompt", "tokens");
+        while (engine.finish_of(number) == Finish::none && answer.tokens.empty() && !interrupted()) {
+            progress.update(static_cast<double>(engine.computed_of(number)), static_cast<double>(prompt));
+            engine.step();
+        }
+    }
+    while (engine.finish_of(number) == Finish::none && !interrupted()) engine.step();
+}
+
+Answer generate(Session& session, const Tokenizer& tokenizer, const std::vector<int32_t>& ids,
+                std::optional<Cache::Sequence> past, const GenerateOptions& o, void (*sink)(std::string_view)) {
     Answer answer;
     StreamDecoder decoder(tokenizer);
     StopFilter filter(o.stop);
@@ -106,7 +116,7 @@ Answer generate(Engine& engine, const Tokenizer& tokenizer, const std::vector<in
     request.sample = o.sample;
     request.vocabulary = tokenizer.size();
     request.end_ids = tokenizer.end_ids();
-    for (int64_t id : more_end_ids) request.end_ids.push_back(static_cast<int32_t>(id));
+    for (int64_t id : session.model().end_ids) request.end_ids.push_back(static_cast<int32_t>(id));
     request.logprobs = o.logprobs;
     request.on_token = [&](int32_t token, const std::vector<TokenScore>& best) {
         if (answer.tokens.empty()) first_token = seconds_since_start();
@@ -116,15 +126,18 @@ Answer generate(Engine& engine, const Tokenizer& tokenizer, const std::vector<in
         return !filter.stopped();
     };
     const double begin = seconds_since_start();
-    const int number = engine.add(std::move(request), std::move(past));
-    {
-        Progress progress("prompt", "tokens");
-        while (engine.finish_of(number) == Finish::none && answer.tokens.empty() && !interrupted()) {
-            progress.update(static_cast<double>(engine.computed_of(number)), static_cast<double>(ids.size()));
-            engine.step();
+    int number = session.engine().add(request, std::move(past));
+    while (true) {
+        try {
+            run_request(session.engine(), number, answer, ids.size());
+            break;
+        } catch (const ChipLost& lost) {
+            if (!session.go_on_without(lost)) throw;
+            request.resume = answer.tokens;
+            number = session.engine().add(request);
         }
     }
-    while (engine.finish_of(number) == Finish::none && !interrupted()) engine.step();
+    Engine& engine = session.engine();
     answer.finish = engine.finish_of(number) == Finish::none ? Finish::interrupted : engine.finish_of(number);
     if (!filter.stopped()) emit(filter.add(decoder.finish()));
     emit(filter.finish());
@@ -155,12 +168,19 @@ Json answer_json(const Answer& a, const std::vector<int32_t>& prompt, const Open
     return out;
 }
 
+static std::string copied_words(const CopyUse& c) {
+    if (c.copies == 0) return "";
+    return fmt::format("; {} copies between chips, {:.1f} MB, {:.1f} ms", with_commas(c.copies),
+                       static_cast<double>(c.bytes) / 1e6, 1e3 * c.seconds);
+}
+
 std::string speed_line(const Answer& a, size_t prompt_tokens, const LoadedModel& model) {
     const auto rate = [](double n, double s) { return s > 0 ? fmt::format("{:.1f}", n / s) : std::string("-"); };
     return fmt::format("prompt {} tokens, {} tok/s; answer {} tokens, {} tok/s; memory {} MB planned, {} MB peak",
                        prompt_tokens, rate(static_cast<double>(prompt_tokens), a.prefill_seconds), a.tokens.size(),
                        rate(static_cast<double>(a.tokens.size()) - 1, a.decode_seconds),
-                       (model.memory().total() + 500000) / 1000000, (peak_resident_bytes() + 500000) / 1000000);
+                       (model.memory().total() + 500000) / 1000000, (peak_resident_bytes() + 500000) / 1000000) +
+           copied_words(model.copied());
 }
 
 void print_logprobs(const Answer& a, const Tokenizer& tokenizer) {

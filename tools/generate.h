@@ -4,8 +4,7 @@
 #include <string>
 #include <vector>
 
-#include "common.h"
-#include "llm/engine/engine.h"
+#include "session.h"
 
 namespace busbar {
 
@@ -28,10 +27,10 @@ struct Answer {
 };
 
 /// Generates one answer. Text goes to `sink` as it becomes valid UTF-8 (nullptr: nowhere), never past a stop text.
-/// `past` holds the first positions of `ids`, already computed. Ctrl-C ends it with Finish::interrupted.
-Answer generate(Engine& engine, const Tokenizer& tokenizer, const std::vector<int64_t>& more_end_ids,
-                const std::vector<int32_t>& ids, std::optional<Cache::Sequence> past, const GenerateOptions& options,
-                void (*sink)(std::string_view));
+/// `past` holds the first positions of `ids`, already computed. Ctrl-C ends it with Finish::interrupted. A chip that is
+/// lost on the way is planned around, and the answer goes on from its token ids.
+Answer generate(Session& session, const Tokenizer& tokenizer, const std::vector<int32_t>& ids,
+                std::optional<Cache::Sequence> past, const GenerateOptions& options, void (*sink)(std::string_view));
 
 Json answer_json(const Answer& answer, const std::vector<int32_t>& prompt, const OpenModel& model);
 /// "prompt 12 tokens, 180 tok/s; answer 64 tokens, 41 tok/s; memory 131 MB, peak 150 MB"

@@ -55,15 +55,14 @@ std::vector<TokenId> encode_prompt(const RunOptions& o, const Tokenizer& tokeniz
     return chat.encode(chat.render(conversation));
 }
 
-int answer_once(const RunOptions& o, OpenModel& model, const Tokenizer& tokenizer) {
+int answer_once(const RunOptions& o, Session& session, const Tokenizer& tokenizer) {
     std::string prompt = o.prompt;
     if (o.messages_file.empty() && (prompt == "-" || !o.has_prompt)) prompt = read_text("-");
     if (o.messages_file.empty() && prompt.empty()) throw empty_prompt();
     const std::vector<TokenId> ids = encode_prompt(o, tokenizer, prompt);
-    Engine engine(*model.loaded);
-    print_placement(model);
-    const Answer answer =
-        generate(engine, tokenizer, model.end_ids, ids, {}, o.generate, o.common.json ? nullptr : put);
+    print_placement(session.model());
+    const Answer answer = generate(session, tokenizer, ids, {}, o.generate, o.common.json ? nullptr : put);
+    const OpenModel& model = session.model();
     if (o.common.json) {
         put_json(answer_json(answer, ids, model));
     } else {
@@ -78,16 +77,16 @@ int run(const RunOptions& o) {
     apply_common(o.common);
     check_together(o);
     if (o.has_prompt && o.prompt.empty()) throw empty_prompt();
-    OpenModel model = open_model(o.common);
-    const std::unique_ptr<Tokenizer> tokenizer = open_tokenizer_of(model);
+    Session session(o.common);
+    const std::unique_ptr<Tokenizer> tokenizer = open_tokenizer_of(session.model());
     if (!o.has_prompt && o.messages_file.empty() && isatty(STDIN_FILENO)) {
         if (o.raw) throw usage_error("[cli] --raw: expected a prompt (-p TEXT, -p - or a pipe), got a chat");
         const std::string source = o.template_file.empty() ? "" : read_text(o.template_file);
         const Chat chat(*tokenizer, source, o.template_file.empty() ? o.common.model : o.template_file);
-        print_placement(model);
-        return chat_loop(o.common, model, *tokenizer, chat, o.system, o.generate);
+        print_placement(session.model());
+        return chat_loop(o.common, session, *tokenizer, chat, o.system, o.generate);
     }
-    return answer_once(o, model, *tokenizer);
+    return answer_once(o, session, *tokenizer);
 }
 
 }  // namespace

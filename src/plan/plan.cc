@@ -119,12 +119,12 @@ class Planner {
             forms_.clear();
             for (int c = 0; c < chips(); ++c) forms_.push_back(choose_forms(chip(c), plan_.graph));
             plan_.refused.clear();
-            unplaced_.clear();
+            unplaced_ = 0;
             std::set<std::string> apart;
             choose_chips(apart);
-            if (!unplaced_.empty())
-                throw chip_error("plan", "[plan] no chip takes {} nodes: {}", unplaced_.size(),
-                                 fmt::join(unplaced_, "; "));
+            if (unplaced_ > 0)
+                throw chip_error("plan", "[plan] no chip takes {} of {} nodes: {}", unplaced_,
+                                 plan_.graph.nodes().size(), fmt::join(plan_.refused, "; "));
             if (apart.empty()) break;
             plan_.graph = expand(plan_.graph, false, [&](const Node& n) { return apart.contains(n.name); });
         }
@@ -147,29 +147,28 @@ class Planner {
         std::map<std::string, std::pair<int, std::string>> reasons;  // "chip op: why" -> how often, a node
         for (const auto& [first, nodes] : members) {
             int found = -1;
-            std::string why;
+            bool first_try = true;
             const int bound = bound_to(nodes);
             for (int turn = 0; turn <= chips() && found < 0; ++turn) {
                 const int c = turn == 0 ? meant[nodes.front()] : turn - 1;
                 if ((turn > 0 && c == meant[nodes.front()]) || (bound >= 0 && c != bound)) continue;
-                std::string refusal;
+                found = c;
                 for (size_t i : nodes) {
-                    const RowChoice choice = row_on(c, g.nodes()[i]);
-                    if (choice.row || expandable(c, g.nodes()[i])) continue;
-                    refusal = fmt::format("{} ({}): {}: {}", g.nodes()[i].name, g.nodes()[i].op->name, chip(c).chip,
-                                          choice.why);
-                    if (turn == 0) {
+                    const Node& n = g.nodes()[i];
+                    const RowChoice choice = row_on(c, n);
+                    if (choice.row || expandable(c, n)) continue;
+                    found = -1;
+                    if (first_try) {
                         auto& [times, example] =
-                            reasons[fmt::format("{}: {}: {}", chip(c).chip, g.nodes()[i].op->name, choice.why)];
-                        if (times++ == 0) example = g.nodes()[i].name;
+                            reasons[fmt::format("{}: {}: {}", chip(c).chip, n.op->name, choice.why)];
+                        if (times++ == 0) example = n.name;
                     }
                     break;
                 }
-                if (refusal.empty()) found = c;
-                if (why.empty()) why = refusal;
+                first_try = false;
             }
             if (found < 0) {
-                unplaced_.push_back(why);
+                unplaced_ += static_cast<int>(nodes.size());
                 continue;
             }
             for (size_t i : nodes) {
@@ -370,7 +369,7 @@ class Planner {
     std::vector<std::vector<const PackedForm*>> forms_;  ///< by chip, then value
     std::vector<int> chip_of_;                           ///< by node
     std::vector<int> root_;                              ///< by value: whose memory it is
-    std::vector<std::string> unplaced_;
+    int unplaced_ = 0;
     std::map<std::string, bool> expandable_;
 };
 
