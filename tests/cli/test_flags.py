@@ -66,8 +66,8 @@ class Usage(Case):
     def test_wrong_commands_and_flags(self):
         model = small_gguf()
         for words, arguments in (
-                (["expected a command (run, tokenize", "got none"], []),
-                (["expected a command (run, tokenize", "got 'frobnicate'"], ["frobnicate"]),
+                (["expected a command (run, serve, tokenize", "got none"], []),
+                (["expected a command (run, serve, tokenize", "got 'frobnicate'"], ["frobnicate"]),
                 (["expected a command", "got '--frob'"], ["--frob"]),
                 (["busbar run has no option or argument '--frob'"], ["run", model, "--frob"]),
                 (["busbar run has no option or argument 'second'"], ["run", model, "second"]),
