@@ -87,8 +87,10 @@ Limits limits_of(const Library& cl, const DeviceId& id) {
     l.units = static_cast<int>(std::max<cl_uint>(1, number_of<cl_uint>(cl, id.device, CL_DEVICE_MAX_COMPUTE_UNITS)));
     l.megahertz = static_cast<int>(number_of<cl_uint>(cl, id.device, CL_DEVICE_MAX_CLOCK_FREQUENCY));
     // A processor's registers hold eight or sixteen floats; a GPU's work-items read 16 bytes at a time at best.
-    l.vector = l.is_cpu ? 8 : 4;
-    l.lanes = l.is_cpu ? 16 : 64;
+    const char* shape = std::getenv("BUSBAR_OPENCL_SHAPE");
+    const bool as_cpu = shape ? std::string_view(shape) != "gpu" : l.is_cpu;
+    l.vector = as_cpu ? 8 : 4;
+    l.lanes = as_cpu ? 16 : 64;
     while (l.lanes > 1 && static_cast<size_t>(l.lanes) > l.largest_group) l.lanes /= 2;
     return l;
 }
