@@ -25,17 +25,6 @@ namespace {
 volatile sig_atomic_t interrupts = 0;
 std::atomic<const termios*> terminal_before{nullptr};
 
-std::vector<std::string> split_words(const std::string& text, char separator) {
-    std::vector<std::string> out;
-    size_t begin = 0;
-    while (true) {
-        const size_t end = text.find(separator, begin);
-        out.push_back(text.substr(begin, end - begin));
-        if (end == std::string::npos) return out;
-        begin = end + 1;
-    }
-}
-
 // Which kernels the smallest and the largest bucket use, and how often.
 void log_rows(const LoadedModel& model) {
     if (!log_wants(LogLevel::details)) return;
@@ -106,18 +95,6 @@ void apply_common(const CommonOptions& o) {
     if (!o.trace.empty()) start_trace(o.trace);
 }
 
-std::vector<Device*> OpenChips::pointers() const {
-    std::vector<Device*> out;
-    for (const auto& device : devices) out.push_back(device.get());
-    return out;
-}
-
-std::vector<const Profile*> OpenChips::profiles() const {
-    std::vector<const Profile*> out;
-    for (const auto& device : devices) out.push_back(&device->profile());
-    return out;
-}
-
 std::unique_ptr<Device> open_device(const CommonOptions& o) {
     if (o.chip.find(',') != std::string::npos)
         throw usage_error("[chips] expected one chip in --chip, got {}", quote(o.chip));
@@ -126,29 +103,9 @@ std::unique_ptr<Device> open_device(const CommonOptions& o) {
 
 OpenChips open_chips(const CommonOptions& o) {
     const Span span("open chips");
-    OpenChips chips;
-    bool complete = false;  // somebody among them takes everything
-    for (std::string name : split_words(o.chip, ',')) {
-        if (name == "auto") name = fallback_chip();
-        if (std::ranges::find(chips.names, name) != chips.names.end())
-            throw usage_error("[chips] expected each chip once in --chip, got {} twice", quote(name));
-        complete |= name == fallback_chip() || name == oracle_chip();
-        chips.names.push_back(std::move(name));
-    }
-    for (const std::string& name : chips.names) {
-        const ChipSpec* spec = find_chip(name);
-        const bool takes_isa = chips.names.size() == 1 || (spec != nullptr && spec->isas().size() > 1);
-        chips.devices.push_back(open_chip(name, {o.threads, takes_isa ? o.isa : "", ""}));
-        const Profile& p = chips.devices.back()->profile();
-        detail("chip {}: {}", p.chip, p.detail);
-    }
-    if (!complete && !o.no_fallback) chips.devices.push_back(open_chip(fallback_chip(), {o.threads, "", ""}));
+    OpenChips chips = open_chips(o.chip, {o.threads, o.isa, ""}, !o.no_fallback);
+    for (const Profile* p : chips.profiles()) detail("chip {}: {}", p->chip, p->detail);
     return chips;
-}
-
-// What is the truth for others is not measured against itself.
-static bool is_oracle(const OpenChips& chips) {
-    return std::ranges::all_of(chips.names, [](const std::string& name) { return name == oracle_chip(); });
 }
 
 static void pass_gate(const CommonOptions& o, OpenModel& m) {
@@ -187,7 +144,7 @@ OpenModel open_model(const CommonOptions& o, const std::function<void(LoadOption
     load.skip_passes = {o.skip_passes.begin(), o.skip_passes.end()};
     load.fallback_allowed = !o.no_fallback;
     if (adjust) adjust(load);
-    const bool gated = o.gate != "off" && !is_oracle(m.chips);
+    const bool gated = o.gate != "off" && !m.chips.is_oracle();
     if (gated) agree::make_room_for_gate(load.sequences, load.cache_pages, load.context);
     load.chunk = std::min(load.chunk, load.context);
     load.logit_rows = std::min(load.logit_rows, load.chunk);

@@ -40,17 +40,9 @@ void add_common(CLI::App& app, CommonOptions& options);
 /// Sets the log level and starts the trace; refuses what this build cannot do. Throws Error{chip}.
 void apply_common(const CommonOptions& options);
 
-/// The chips that --chip names, in that order, and behind them the one that serves what they refuse.
-struct OpenChips {
-    std::vector<std::unique_ptr<Device>> devices;
-    std::vector<std::string> names;  ///< as --chip has them, of those asked for
-    size_t asked() const { return names.size(); }
-    std::vector<Device*> pointers() const;
-    std::vector<const Profile*> profiles() const;
-};
 /// The one chip that --chip names. Throws Error{usage} if it names several.
 std::unique_ptr<Device> open_device(const CommonOptions& options);
-/// "auto" is the fallback chip of the registry. Throws Error{usage | chip | does_not_fit}.
+/// Those that --chip names. Throws Error{usage | chip | does_not_fit}.
 OpenChips open_chips(const CommonOptions& options);
 
 /// A model on its chips, with what a subcommand needs of it.

@@ -12,7 +12,8 @@ namespace busbar::api {
 
 /// What the command's flags say, for programs (docs/errors.md has the codes that errors carry).
 struct Options {
-    std::string chip = "auto";          ///< a word of `busbar chips`
+    std::string chip = "auto";          ///< names of `busbar chips`, a comma between them; the first ones that fit serve
+    std::string gate = "auto";          ///< auto: a chip is checked once on a model before it answers; off
     std::string numerics = "accurate";  ///< strict, accurate or fast
     std::string order = "free";         ///< free or invariant
     std::string cache = "";             ///< f32, f16 or bf16; "" = the chip's most exact one

@@ -1,5 +1,6 @@
 #include <algorithm>
 
+#include "agree/admit.h"
 #include "base/error.h"
 #include "busbar/busbar.h"
 #include "chips/registry.h"
@@ -13,7 +14,7 @@ namespace busbar::api {
 struct Model::State {
     std::string path;
     ModelFile file;
-    std::unique_ptr<Device> device;
+    OpenChips chips;
     ReadyModel ready;
     std::unique_ptr<Tokenizer> tokenizer;  ///< null where the model has none
     std::string no_tokenizer;              ///< why not
@@ -48,8 +49,7 @@ Model Model::open(const std::string& path, const Options& options) {
     return guarded([&] {
         auto state = std::make_unique<State>();
         state->path = path;
-        state->device =
-            open_chip(options.chip == "auto" ? fallback_chip() : std::string_view(options.chip), {options.threads, ""});
+        state->chips = open_chips(options.chip, {options.threads, "", ""}, true);
         state->file = open_model_file(path);
         LoadOptions load;
         load.accuracy =
@@ -60,7 +60,18 @@ Model Model::open(const std::string& path, const Options& options) {
         load.context = static_cast<int64_t>(round_up(load.context, page_positions));
         load.chunk = std::min(load.chunk, load.context);
         load.logit_rows = std::min<int64_t>(64, load.chunk);
-        state->ready = load_model(import_model(state->file, load.context), *state->device, load);
+        load.asked = state->chips.asked();
+        if (options.gate != "auto" && options.gate != "off")
+            throw usage_error("[api] gate: expected auto or off, got {}", quote(options.gate));
+        const bool gated = options.gate != "off" && !state->chips.is_oracle();
+        if (gated) agree::make_room_for_gate(load.sequences, load.cache_pages, load.context);
+        state->ready = load_model(import_model(state->file, load.context), state->chips.pointers(), load);
+        if (gated) {
+            agree::GateOptions gate;
+            gate.threads = state->chips.devices[0]->profile().threads;
+            agree::admit(
+                *state->ready.loaded, [] { return open_chip(oracle_chip()); }, gate);
+        }
         try {
             state->tokenizer = open_tokenizer(state->file);
         } catch (const Error& e) {

@@ -127,4 +127,42 @@ std::string_view fallback_chip() {
     return word_of(ChipRole::fallback);
 }
 
+std::vector<Device*> OpenChips::pointers() const {
+    std::vector<Device*> out;
+    for (const auto& device : devices) out.push_back(device.get());
+    return out;
+}
+
+std::vector<const Profile*> OpenChips::profiles() const {
+    std::vector<const Profile*> out;
+    for (const auto& device : devices) out.push_back(&device->profile());
+    return out;
+}
+
+bool OpenChips::is_oracle() const {
+    return std::ranges::all_of(names, [](const std::string& name) { return name == oracle_chip(); });
+}
+
+OpenChips open_chips(std::string_view list, const ChipOptions& options, bool with_fallback) {
+    OpenChips chips;
+    bool complete = false;  // somebody among them takes everything
+    for (size_t begin = 0; begin <= list.size();) {
+        const size_t end = std::min(list.find(',', begin), list.size());
+        std::string name(list.substr(begin, end - begin));
+        begin = end + 1;
+        if (name == "auto") name = fallback_chip();
+        if (std::ranges::find(chips.names, name) != chips.names.end())
+            throw usage_error("[chips] expected each chip once, got {} twice", quote(name));
+        complete |= name == fallback_chip() || name == oracle_chip();
+        chips.names.push_back(std::move(name));
+    }
+    for (const std::string& name : chips.names) {
+        const ChipSpec* spec = find_chip(name);
+        const bool takes_isa = chips.names.size() == 1 || (spec != nullptr && spec->isas().size() > 1);
+        chips.devices.push_back(open_chip(name, {options.threads, takes_isa ? options.isa : "", ""}));
+    }
+    if (!complete && with_fallback) chips.devices.push_back(open_chip(fallback_chip(), {options.threads, "", ""}));
+    return chips;
+}
+
 }  // namespace busbar

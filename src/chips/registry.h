@@ -48,6 +48,21 @@ const ChipSpec* find_chip(std::string_view name);
 /// `name` is a word of the table, or word:detail. Throws Error{usage} that lists the known chips, or the instruction
 /// sets that this machine can run.
 std::unique_ptr<Device> open_chip(std::string_view name, ChipOptions options = {});
+
+/// The chips that a list names, in that order, and behind them the one that serves what they refuse.
+struct OpenChips {
+    std::vector<std::unique_ptr<Device>> devices;
+    std::vector<std::string> names;  ///< as the list has them, of those asked for
+    size_t asked() const { return names.size(); }
+    std::vector<Device*> pointers() const;
+    std::vector<const Profile*> profiles() const;
+    /// True if only the oracle was asked for: what is the truth for others is not measured against itself.
+    bool is_oracle() const;
+};
+/// `list`: names with commas between them; "auto" is the fallback chip. options.isa goes to the chips that have a
+/// choice. Throws what open_chip throws, and Error{usage} for a chip named twice.
+OpenChips open_chips(std::string_view list, const ChipOptions& options, bool with_fallback);
+
 std::string_view oracle_chip();
 std::string_view fallback_chip();
 
