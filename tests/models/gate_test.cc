@@ -2,6 +2,7 @@
 #include <map>
 
 #include "agree/gate.h"
+#include "agree/requests.h"
 #include "harness.h"
 
 namespace busbar::test {
@@ -90,6 +91,32 @@ TEST(GateFaults, BlamesTheLayer) {
 TEST(GateFaults, ALostChipIsAnErrorOfItsOwn) {
     BUSBAR_NEED("BUSBAR_TINY_MODELS");
     EXPECT_THROW(gate("llama_q8_0.gguf", faulty("fault=lost")), ChipLost);
+}
+
+// Level 4: a chip whose rows read a neighbour's cache is seen, an honest one passes in both orders.
+agree::RequestReport requests(const std::string& chip, Order order) {
+    LoadOptions o = two_sequences();
+    o.sequences = 3;
+    o.cache_pages = 6;
+    o.context = 128;
+    o.order = order;
+    const Loaded loaded = load_model(from_environment("BUSBAR_TINY_MODELS") + "/llama_q8_0.gguf", o, chip);
+    std::vector<int32_t> ids;
+    for (int32_t i = 0; i < 400; ++i) ids.push_back(i * 37 % 97 + 1);
+    return agree::check_requests(*loaded.model, ids);
+}
+
+TEST(Requests, DoNotMix) {
+    BUSBAR_NEED("BUSBAR_TINY_MODELS");
+    const agree::RequestReport honest = requests(std::string(fallback_chip()), Order::invariant);
+    EXPECT_TRUE(honest.passed()) << honest.text_form();
+    EXPECT_TRUE(honest.must_be_bits);
+    EXPECT_EQ(honest.trials.size(), 6u);
+    EXPECT_TRUE(requests(faulty("fault=none"), Order::free).passed());
+    for (const char* fault : {"leak_batch", "stale_buffer"}) {
+        const agree::RequestReport report = requests(faulty(std::string("fault=") + fault), Order::free);
+        EXPECT_FALSE(report.passed()) << fault << "\n" << report.text_form();
+    }
 }
 
 }  // namespace
