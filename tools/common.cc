@@ -119,6 +119,7 @@ static void pass_gate(const CommonOptions& o, OpenModel& m) {
     const auto report = agree::admit(
         *m.loaded, [] { return open_chip(oracle_chip()); }, options);
     if (report) note("gate {}", report->line());
+    if (o.gate == "full") pass_full_gate(o);
 }
 
 int64_t choose_context(const CommonOptions& o, const DecoderConfig& config) {

@@ -62,6 +62,10 @@ OpenModel open_model(const CommonOptions& options, const std::function<void(Load
 /// embedding lacks.
 std::unique_ptr<Tokenizer> open_tokenizer_of(const OpenModel& model);
 
+/// --gate full: levels 2 and 4 of docs/agreement.md too, over 500 positions. Throws Error{chip} where they do not
+/// agree.
+void pass_full_gate(const CommonOptions& options);
+
 /// The context to plan for: --context, else what the model was trained for, at most 8,192.
 int64_t choose_context(const CommonOptions& options, const DecoderConfig& config);
 

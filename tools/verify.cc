@@ -8,6 +8,7 @@
 #include "agree/bisect.h"
 #include "agree/identity.h"
 #include "agree/reproduction.h"
+#include "agree/requests.h"
 #include "agree/teacher.h"
 #include "base/error.h"
 #include "common.h"
@@ -31,6 +32,7 @@ constexpr int64_t window = 512, chunk = 128;
 void for_verify(LoadOptions& load) {
     load.context = std::min(load.context, window);
     load.chunk = load.logit_rows = chunk;  // logits of every row
+    load.sequences = 4;                    // level 4 wants neighbours
 }
 
 std::string chips_of(const OpenModel& m) {
@@ -65,7 +67,16 @@ int exit_code_of(agree::Verdict v) {
                                                  : static_cast<int>(ErrorCode::no_evidence);
 }
 
-int level_2(const VerifyFlags& o) {
+struct Levels {
+    agree::VerifyReport outputs;    ///< level 2
+    agree::RequestReport requests;  ///< level 4
+    std::string chips;
+    int exit_code() const {
+        return requests.passed() ? exit_code_of(outputs.verdict) : static_cast<int>(ErrorCode::answer_is_no);
+    }
+};
+
+Levels levels_2_and_4(const VerifyFlags& o) {
     const CommonOptions reference = reference_of(o);
     const OpenModel chip = open_model(o.common, for_verify);
     print_placement(chip);
@@ -104,12 +115,21 @@ int level_2(const VerifyFlags& o) {
                                            options.model_hash, options.against, options.cache);
     agree::VerifyReport report = agree::verify(*chip.loaded, open_oracle, options);
     report.admitted = admitted;
+    agree::RequestReport requests = agree::check_requests(*chip.loaded, options.ids);
     progress.clear();
-    if (o.common.json)
-        put_json(report.json());
-    else
-        put(report.text_form());
-    return exit_code_of(report.verdict);
+    return {std::move(report), std::move(requests), options.chip};
+}
+
+int show_levels(const VerifyFlags& o) {
+    const Levels levels = levels_2_and_4(o);
+    if (o.common.json) {
+        Json document = levels.outputs.json();
+        document["requests"] = levels.requests.json();
+        put_json(document);
+    } else {
+        put(levels.requests.text_form() + levels.outputs.text_form());
+    }
+    return levels.exit_code();
 }
 
 int level_3(const VerifyFlags& o) {
@@ -176,10 +196,23 @@ int verify_command(VerifyFlags o) {
     if (o.common.model.empty()) throw usage_error("[cli] expected MODEL, or --replay DIR");
     if (!o.text.empty() && !o.ids.empty()) throw usage_error("[cli] expected one of --text and --ids, got both");
     if (!o.save.empty() && !o.bisect) throw usage_error("[cli] --save goes with --bisect: it keeps what that finds");
-    return o.bisect ? level_3(o) : level_2(o);
+    return o.bisect ? level_3(o) : show_levels(o);
 }
 
 }  // namespace
+
+void pass_full_gate(const CommonOptions& common) {
+    VerifyFlags o;
+    o.common = common;
+    o.common.gate = "off";
+    o.positions = 500;
+    const Levels levels = levels_2_and_4(o);
+    if (levels.outputs.verdict == agree::Verdict::does_not_agree || !levels.requests.passed())
+        throw chip_error(
+            "", "[gate] --gate full: expected {} to give the reference's answers over {} positions, got\n{}{}",
+            levels.chips, levels.outputs.positions, levels.requests.text_form(), levels.outputs.text_form());
+    note("gate full: {} over {} positions", agree::name_of(levels.outputs.verdict), levels.outputs.positions);
+}
 
 void add_verify(CLI::App& app, int& exit_code) {
     auto o = std::make_shared<VerifyFlags>();
