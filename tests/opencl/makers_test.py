@@ -19,9 +19,9 @@ TREE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..")
 OCLGRIND = "/usr/lib/oclgrind/liboclgrind-rt-icd.so"
 POCL = "/etc/OpenCL/vendors/pocl.icd"
 # Oclgrind interprets each work-item: the sums over 4,096 numbers that these have take minutes.
-# The kernels that differ most by shape; all ops where more is asked for.
+# PoCL compiles a program in a second or more: a few ops whose kernels depend on the shape; all where more is asked for.
 SHAPED = ":".join(f"Ops/Conformance.agrees_with_the_oracle/{op}" for op in
-                  ("multi_matmul", "attention", "softmax", "rms_norm", "sum", "rotary_table", "cos"))
+                  ("softmax", "sum", "rotary_table"))
 AS_GPU = {"BUSBAR_OPENCL_SHAPE": "gpu", "BUSBAR_OPENCL_NO_FP64": "1"}
 SMALL = "Ops/Conformance.agrees_with_the_oracle/*:-*/matmul:*/cache_append"
 COMPLAINTS = re.compile(r"race|Invalid (read|write)|Uninitialized|Unaligned", re.IGNORECASE)
