@@ -76,11 +76,12 @@ struct Figure {
     nlohmann::json json() const;
 };
 
-/// What 16 or more runs of the oracle under the declared noise showed.
+/// What the oracle showed under the declared noise: a few runs over the text, whose windows, being sequences of their
+/// own with noise of their own, are recombined to 64 runs.
 struct Bar {
     int seeds = 0;
     int64_t positions = 0;                                 ///< on how many it was taken
-    std::vector<double> mean_kl, p99_kl, mean_nll, flips;  ///< by seed
+    std::vector<double> mean_kl, p99_kl, mean_nll, flips;  ///< by recombined run
     std::vector<double> gap_noise;  ///< by position of the text; negative where the bar was not taken
     double usual_gap_noise = 0;     ///< the 99th percentile of those
     /// (mean + 3.1 standard deviations) x 1.25

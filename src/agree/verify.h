@@ -12,10 +12,10 @@ namespace busbar::agree {
 
 /// What is compared and how much of it; the words go into the report as they are.
 struct VerifyOptions {
-    std::vector<int32_t> ids;     ///< the text, tokenized
-    int64_t positions = 2000;     ///< at most as many as there are ids
-    int64_t bar_positions = 384;  ///< of these, for the bar: short windows spread over the text
-    int seeds = 16;
+    std::vector<int32_t> ids;      ///< the text, tokenized
+    int64_t positions = 2000;      ///< at most as many as there are ids
+    int64_t bar_positions = 2048;  ///< of these, for the bar: short windows spread over the text where it is longer
+    int seeds = 4;                 ///< runs under noise
     std::string model, model_hash, text, chip, chip_detail, driver, numerics, against;
     std::string cache;  ///< folder for the oracle's outputs and the bar; "" = none
     /// "oracle", "noise" or "chip", and how far it is.
