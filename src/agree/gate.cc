@@ -27,7 +27,7 @@ class Gate {
     Gate(LoadedModel& model, Device& reference, const GateOptions& options)
         : model_(model),
           o_(options),
-          checker_(model, reference, {2, 48, options.seed, options.threads}),
+          checker_(model, reference, {2, 48, options.seed ? options.seed : conform::seed(), options.threads}),
           record_(model.layout()) {
         const StepLayout& l = model.layout();
         has_neighbour_ = l.max_sequences >= 2 && l.max_rows >= 2 && model.cache_pages() >= 2;

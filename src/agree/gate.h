@@ -11,7 +11,7 @@ namespace busbar::agree {
 
 struct GateOptions {
     std::vector<int32_t> tokens;  ///< what is fed; empty: ids spread over the vocabulary
-    uint64_t seed = 1;
+    uint64_t seed = 0;  ///< 0: a fresh one, or BUSBAR_SEED
     int threads = 2;
     int64_t far = 304;  ///< positions before the last steps, filled, not computed: kernels change with length
     std::function<void(const char* what)> progress;
