@@ -170,10 +170,10 @@ int64_t Engine::prompt_rows(bool decoding) const {
 }
 
 void Engine::learn(double seconds) {
-    constexpr int64_t enough = 16;  // with fewer rows it is the weights that take the time
-    rows_of_last_step_ = record_.header().rows;
-    if (rows_of_last_step_ < enough) return;
-    const double now = seconds / static_cast<double>(rows_of_last_step_);
+    const StepHeader& header = record_.header();
+    if (header.rows - header.sequences < 8)
+        return;  // no prompts to speak of: reading the weights is what took the time
+    const double now = seconds / static_cast<double>(header.rows);
     row_seconds_ = row_seconds_ <= 0 ? now : 0.7 * row_seconds_ + 0.3 * now;
 }
 

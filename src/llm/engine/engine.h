@@ -71,7 +71,6 @@ class Engine {
 
     int64_t running() const { return static_cast<int64_t>(running_.size()); }
     int64_t waiting() const { return static_cast<int64_t>(waiting_.size()); }
-    int64_t rows_of_last_step() const { return rows_of_last_step_; }
     Cache& cache() { return cache_; }
     LoadedModel& model() { return model_; }
 
@@ -101,7 +100,6 @@ class Engine {
     std::vector<Active*> in_step_;  ///< by sequence number of this step
     size_t turn_ = 0;               ///< which prompt is served first: another one each step
     double row_seconds_ = 0;        ///< what a row of a prompt costs, learnt
-    int64_t rows_of_last_step_ = 0;
 };
 
 }  // namespace busbar
