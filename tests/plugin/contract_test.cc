@@ -390,6 +390,52 @@ TEST(Contract, writes_past_a_buffer_are_seen_and_named) {
     EXPECT_THROW(again.run(), Error);
 }
 
+TEST(Isolated, a_library_in_a_process_of_its_own_does_the_same) {
+    const auto device = open(mock() + "?isolate");
+    EXPECT_EQ(device->profile().chip, "plugin:mock");
+    Adding adding(*device);
+    for (int i = 0; i < 70; ++i) adding.run();
+    EXPECT_TRUE(adding.is_right());
+    // More than the two share at a time, there and back.
+    std::mt19937 random(3);
+    std::vector<uint32_t> data((9u << 20) / 4 + 1), got(data.size());
+    for (uint32_t& x : data) x = random();
+    const auto a = device->allocate(data.size() * 4), b = device->allocate(data.size() * 4);
+    device->write(*a, 0, std::as_bytes(std::span(data)));
+    device->copy(*b, 0, *a, 0, data.size() * 4);
+    device->read(*b, 0, std::as_writable_bytes(std::span(got)));
+    EXPECT_EQ(data, got);
+    // Programs, and what it says of itself.
+    const auto skeleton = open(library("libbusbar_chip_skeleton") + "?isolate&step=6");
+    EXPECT_EQ(skeleton->profile().rows.size(), open(library("libbusbar_chip_skeleton"))->profile().rows.size());
+    Adding through_program(*skeleton);
+    for (int i = 0; i < 5; ++i) through_program.run();
+    EXPECT_TRUE(through_program.is_right());
+    EXPECT_SAYS(refused(mock() + "?isolate&colour=red"), "expected the option mode");
+    EXPECT_SAYS(refused(mock("zero_version") + "?isolate"), "got 0");
+    EXPECT_SAYS(refused(mock("abort_on_open") + "?isolate"), "killed by signal 6");
+    EXPECT_SAYS(failed(mock() + "?isolate&mode=write_past"), "node layer.4.residual");
+    EXPECT_SAYS(failed(mock() + "?isolate&mode=no_memory", ErrorCode::does_not_fit), "0 are free");
+}
+
+TEST(Isolated, a_crash_or_a_hang_is_a_lost_device) {
+    const auto device = open(mock() + "?isolate&mode=crash_run");
+    Adding adding(*device);
+    for (int i = 0; i < 2; ++i) {
+        try {
+            adding.run();
+            ADD_FAILURE() << "it ran";
+        } catch (const ChipLost& e) {
+            EXPECT_SAYS(e.what(), "killed by signal 11");
+            if (i == 0) {
+                EXPECT_SAYS(e.what(), "node layer.4.residual");
+            }
+        }
+    }
+    EXPECT_SAYS(failed<ChipLost>(mock() + "?isolate&mode=hang_run&timeout=200"),
+                "node layer.4.residual: [plugin] run_ops did not return within 200 ms");
+}
+
 }  // namespace
 
 }  // namespace busbar

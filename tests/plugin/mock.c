@@ -1,5 +1,6 @@
 /* A chip for the contract's tests: adds two vectors, and misbehaves on demand. What must be wrong before any option can
  * be read is chosen when it is compiled (MOCK_...), the rest by ?mode=. */
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -118,6 +119,7 @@ static int32_t run_ops(busbar_device device, const busbar_op* const* ops, uint32
                     *q = (const float*)(b->buffer->bytes + b->offset);
         float* out = (float*)(y->buffer->bytes + y->offset);
         if (IS(device->mode, "hang_run")) sleep_for_ever();
+        if (IS(device->mode, "crash_run")) raise(SIGSEGV);
         if (IS(device->mode, "lost_run")) return busbar_fail_op(error, BUSBAR_LOST, ops[i], "the cable is out");
         if (IS(device->mode, "fail_run")) return busbar_fail_op(error, BUSBAR_FAILED, ops[i], "a fan stopped");
         if (IS(device->mode, "refuse_run")) return busbar_fail_op(error, BUSBAR_REFUSED, ops[i], "changed my mind");

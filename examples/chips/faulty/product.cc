@@ -117,22 +117,43 @@ void multiply(Team& team, const float* x, int64_t rows, const float* w, int64_t 
     team.share(outputs, [&](int64_t begin, int64_t end) { multiply_rows(x, rows, w, begin, end, width, outputs, y); });
 }
 
-// Sums kept in 11 significant bits, as in half precision (its range is not modelled): adding and taking away a
-// multiple of the number rounds it.
+namespace {
+
+// To 11 significant bits, as in half precision (its range is not modelled): adding and taking away a multiple of the
+// number rounds it. Infinities and NaN stay.
+inline Eight rounded(Eight v) {
+    const Eight far = v * 8193.0f, high = far - (far - v);
+    return high == high ? high : v;
+}
+
+// Eight rows side by side, four outputs at a time: each sum in sequence, as a kernel that accumulates in halves has it.
+void half_rows(const float* columns, int64_t rows, const float* w, int64_t begin, int64_t end, int64_t width,
+               int64_t outputs, float* y) {
+    for (int64_t n = begin; n < end; n += 4) {
+        const int64_t together = end - n < 4 ? end - n : 4;
+        Eight s[4] = {};
+        for (int64_t k = 0; k < width; ++k)
+            for (int64_t i = 0; i < 4; ++i)
+                s[i] = rounded(s[i] + rounded(*reinterpret_cast<const Eight*>(columns + 8 * k) *
+                                              w[(n + (i < together ? i : 0)) * width + k]));
+        for (int64_t i = 0; i < together; ++i)
+            for (int64_t r = 0; r < rows; ++r) y[r * outputs + n + i] = s[i][r];
+    }
+}
+
+}  // namespace
+
 void multiply_in_half(Team& team, const float* x, int64_t rows, const float* w, int64_t outputs, int64_t width,
                       float* y) {
-    const auto rounded = [](float v) {
-        const float far = v * 8193.0f, high = far - (far - v);
-        return high == high ? high : v;
-    };
-    team.share(outputs, [&](int64_t begin, int64_t end) {
-        for (int64_t n = begin; n < end; ++n)
-            for (int64_t r = 0; r < rows; ++r) {
-                float s = 0;
-                for (int64_t k = 0; k < width; ++k) s = rounded(s + rounded(x[r * width + k] * w[n * width + k]));
-                y[r * outputs + n] = s;
-            }
-    });
+    std::vector<float> columns(static_cast<size_t>(8 * width));
+    for (int64_t r = 0; r < rows; r += 8) {
+        const int64_t here = rows - r < 8 ? rows - r : 8;
+        for (int64_t k = 0; k < width; ++k)
+            for (int64_t i = 0; i < 8; ++i) columns[8 * k + i] = i < here ? x[(r + i) * width + k] : 0;
+        team.share(outputs, [&](int64_t begin, int64_t end) {
+            half_rows(columns.data(), here, w, begin, end, width, outputs, y + r * outputs);
+        });
+    }
 }
 
 }  // namespace faulty

@@ -31,7 +31,7 @@ busbar_copy to_host(std::byte* to, busbar_buffer from, uint64_t offset, uint64_t
 }  // namespace
 
 Core::Core(const Address& address) : address_(address), name_("plugin") {
-    look_in_child(address);
+    if (!address.isolate) look_in_child(address);  // a process of its own is looked at as it starts
     library_ = std::make_shared<Library>(address);
     struct Opening {
         Setup setup;
@@ -40,6 +40,7 @@ Core::Core(const Address& address) : address_(address), name_("plugin") {
         explicit Opening(const Address& a) : setup(a) {}
     };
     const auto opening = std::make_shared<Opening>(address);
+    opening->setup.record.log_context = library_->context();
     call("device_info", "", [opening](const busbar_chip& chip, busbar_device, busbar_error* error) {
         return chip.device_info(&opening->setup.record, &opening->info, error);
     });

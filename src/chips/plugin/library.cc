@@ -8,6 +8,7 @@
 #include <cstring>
 
 #include "base/child.h"
+#include "chips/plugin/remote.h"
 
 namespace busbar::plugin {
 
@@ -44,6 +45,8 @@ Address Address::parse(std::string_view text) {
             a.device = number_of(key, value, 1000);
         } else if (key == "timeout") {
             a.timeout = std::chrono::milliseconds(number_of(key, value, 3600000));
+        } else if (key == "isolate") {
+            a.isolate = true;
         } else if (key == "guards") {
             if (value != "each") throw usage_error("[plugin] expected guards=each, got {}", quote(value));
             a.guards_after_each = true;
@@ -86,6 +89,11 @@ Setup::Setup(const Address& given) : address(given) {
 }
 
 Library::Library(const Address& address) {
+    if (address.isolate) {
+        remote_ = std::make_unique<Remote>(address);
+        chip_ = remote_->chip();
+        return;
+    }
     handle_ = dlopen(address.path.c_str(), RTLD_NOW | RTLD_LOCAL);
     if (!handle_) {
         const char* why = dlerror();
@@ -116,7 +124,12 @@ Library::Library(const Address& address) {
 }
 
 Library::~Library() {
-    if (!kept_) dlclose(handle_);
+    if (handle_ && !kept_) dlclose(handle_);
+}
+
+void Library::keep() {
+    kept_ = true;
+    if (remote_) remote_->end();
 }
 
 std::string Library::version() const {

@@ -16,6 +16,7 @@ struct Address {
     std::vector<std::pair<std::string, std::string>> options;  ///< the chip's
     uint32_t device = 0;                                       ///< device=N
     std::chrono::milliseconds timeout{60000};                  ///< timeout=MS: for one op, or one call
+    bool isolate = false;                                      ///< isolate: in a process of its own
     bool guards_after_each = false;                            ///< guards=each: look at guard bytes after every op
     /// Throws Error{usage} for what cannot be read, Error{chip} if there is no such file.
     static Address parse(std::string_view text);
@@ -34,7 +35,10 @@ busbar_error no_error();
 /// A stranger's text of a fixed-size field, zero-terminated or not, safe to print.
 std::string text_of(const char* field, size_t size);
 
-/// A vendor's library, loaded, its table checked. Unloaded with the object unless keep() was called.
+class Remote;
+
+/// A vendor's library, loaded - here, or in a process of its own - and its table checked. Unloaded with the object
+/// unless keep() was called.
 class Library {
   public:
     /// Throws Error{chip}: the system's words where it does not load, missing symbol, a version of zero, one that is
@@ -50,12 +54,15 @@ class Library {
     bool has_streams() const { return chip_.stream_create != nullptr; }
     bool has_packer() const { return chip_.pack_weight != nullptr; }
     bool has_programs() const { return chip_.prepare != nullptr; }
-    /// A thread of it may still run: its code stays mapped.
-    void keep() { kept_ = true; }
+    /// Of busbar_setup.log_context, which leads to the library's process.
+    void* context() const { return remote_.get(); }
+    /// A thread of it may still run: its code stays mapped. In a process of its own: that is ended.
+    void keep();
 
   private:
     void check(const std::string& path);
     void* handle_ = nullptr;
+    std::unique_ptr<Remote> remote_;
     busbar_chip chip_{};
     bool kept_ = false;
 };
