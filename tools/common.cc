@@ -48,7 +48,8 @@ CLI::Option* add_model(CLI::App& app, CommonOptions& o) {
 }
 
 void add_common(CLI::App& app, CommonOptions& o) {
-    std::vector<std::string> passes;
+    std::vector<std::string> chips = {"auto"}, passes;
+    for (std::string_view word : known_chips()) chips.emplace_back(word);
     for (const Pass& p : pipeline()) passes.emplace_back(p.name);
     const auto add = [&](CLI::Option* option, const char* kind = "") {
         return option->group("Options of every command")->type_name(kind);
@@ -56,7 +57,7 @@ void add_common(CLI::App& app, CommonOptions& o) {
     add(app.add_option("--chip", o.chip, "which chips may be used, a comma between them; `busbar chips` lists them"),
         "CHIPS")
         ->capture_default_str()
-        ->check(some_text());
+        ->check(list_of(chips));
     add(app.add_option("--isa", o.isa, "force an instruction set of the chip; `busbar chips` lists them"), "NAME");
     add(app.add_flag("--no-fallback", o.no_fallback, "a node that would run elsewhere is an error (exit 4)"));
     add(app.add_option("--numerics", o.numerics, "what kernels may round: strict, accurate, fast"), "WORD")

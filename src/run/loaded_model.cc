@@ -105,8 +105,8 @@ void LoadedModel::check_fit() const {
         throw does_not_fit("[memory] {} needs {} (weights {}, cache {} for {} positions, scratch {}), {} has {}; {}",
                            plans_[0].graph.title, megabytes(m.total()),
                            megabytes(m.mapped_weights + m.packed_weights + m.constants), megabytes(m.cache),
-                           cache_pages_ * page_positions, megabytes(m.scratch), devices_[c]->profile().chip,
-                           megabytes(available), fix);
+                           std::max<int64_t>(cache_pages_ / layout_.pages, 1) * context(), megabytes(m.scratch),
+                           devices_[c]->profile().chip, megabytes(available), fix);
     }
 }
 

@@ -6,7 +6,7 @@ from harness import Case, busbar, small_gguf
 
 COMMANDS = ("run", "tokenize", "eval", "show", "chips", "doctor", "bench")
 COMMON = {  # flag: values that are right, values that are wrong, a word of the message
-    "--chip": (("auto", "cpu", "reference"), ("gpu", "cpu,gpu", "cpu,", "", "CPU"), "expected auto, cpu or reference"),
+    "--chip": (("auto", "cpu", "reference"), ("gpu", "cpu,gpu", "cpu,", "", "CPU"), "--chip: expected auto, cpu"),
     "--numerics": (("strict", "accurate", "fast"), ("exact", "", "Strict"), "expected strict, accurate or fast"),
     "--order": (("free", "invariant"), ("any", ""), "expected free or invariant"),
     "--gate": (("auto", "off"), ("on", ""), "expected auto, full or off"),
@@ -121,9 +121,14 @@ class Usage(Case):
             with self.subTest(command):
                 self.fails(2, "--chip: expected", command, *arguments.get(command, []), "--chip", "abacus")
 
-    def test_what_this_build_cannot_do_is_a_chip_error(self):
-        self.fails(4, "--gate full", "run", small_gguf(), "-p", "x", "--gate", "full")
-        self.fails(4, "one chip at a time", "run", small_gguf(), "-p", "x", "--chip", "cpu,reference")
+    def test_a_mix_of_chips(self):
+        alone = self.ok("run", small_gguf(), "-p", "x", "-n", "4", "--json").json()
+        both = self.ok("run", small_gguf(), "-p", "x", "-n", "4", "--json", "--chip", "cpu,reference", "--split", "cpu:0-0,reference:1-1").json()
+        self.assertEqual(both["tokens"], alone["tokens"])
+        self.assertEqual(set(both["placement"]["nodes"]), {"cpu", "reference"})
+        self.assertGreater(both["placement"]["copies"], 0)
+        self.assertGreater(both["placement"]["copied"]["bytes"], 0)
+        self.fails(2, "each chip once", "run", small_gguf(), "-p", "x", "--chip", "cpu,cpu")
 
     def test_switches(self):
         for flag in ("--no-fallback", "--json", "--quiet", "-v", "-vv", "--verbose"):

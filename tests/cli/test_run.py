@@ -44,7 +44,7 @@ class Streams(Case):
         self.assertEqual(len(told["tokens"]), 5)
         self.assertTrue(all(isinstance(t, int) for t in told["tokens"]))
         self.assertEqual(told["finish"], "length")
-        self.assertEqual(set(told["placement"]), {"nodes", "flops_share", "copies", "refused"})
+        self.assertEqual(set(told["placement"]), {"nodes", "flops_share", "copies", "copy_bytes", "copied", "refused"})
         self.assertEqual(told["placement"]["flops_share"], {"cpu": 1.0})
         self.assertEqual((told["placement"]["copies"], told["placement"]["refused"]), (0, []))
         self.assertIsInstance(told["placement"]["nodes"]["cpu"], int)
@@ -200,7 +200,7 @@ class Published(Case):
         self.assertLess(memory["peak_rss"], allowed, memory)
         short = self.ok("run", model, "-p", "What is the capital of France?", "-n", "20", "--json", "--context", "128").json()
         self.assertEqual(short["tokens"], told["tokens"])
-        self.assertLess(short["memory"]["kv"], memory["kv"] / 60)
+        self.assertLess(short["memory"]["kv"], memory["kv"] / 40)  # two pages, and one for the gate
 
     def test_same_seed_on_one_and_two_threads(self):
         model = fetched("BUSBAR_DEFAULT_MODEL")
