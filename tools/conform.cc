@@ -25,7 +25,8 @@ int conform_command(const ConformFlags& o) {
     options.encoding = o.encoding;
     options.quick = o.quick;
     options.case_deadline = std::chrono::seconds(o.deadline);
-    options.open_deadline = std::max(options.open_deadline, options.case_deadline);
+    options.first_deadline = std::chrono::seconds(std::max<int64_t>(6 * o.deadline, 20));
+    options.open_deadline = std::max(options.open_deadline, options.first_deadline);
     if (!o.seed.empty()) conform::set_seed(std::stoull(o.seed));
     if (!o.waivers.empty()) options.waivers = conform::parse_waivers(read_text(o.waivers), o.waivers);
     Progress progress("conform", "cases");
@@ -61,7 +62,7 @@ void add_conform(CLI::App& app, int& exit_code) {
         ->check(whole_number(0, INT64_MAX));
     sub->add_flag("--quick", o->quick, "two cases of each kernel row and encoding");
     sub->add_option("--waivers", o->waivers, "failures to let pass, each with a reason; printed")->type_name("FILE");
-    sub->add_option("--deadline", o->deadline, "seconds that a case may take, 120 for a row's first")
+    sub->add_option("--deadline", o->deadline, "seconds that a case may take, six times as many for a row's first")
         ->type_name("N")
         ->capture_default_str()
         ->check(whole_number(1, 3600));

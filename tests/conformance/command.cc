@@ -19,7 +19,7 @@ Options only_norms() {
     Options o;
     o.op = "rms_norm";
     o.quick = true;
-    o.case_deadline = o.open_deadline = std::chrono::milliseconds(1000);
+    o.case_deadline = o.first_deadline = o.open_deadline = std::chrono::milliseconds(1000);
     o.give_up_after = 2;
     return o;
 }

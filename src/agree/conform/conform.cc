@@ -54,7 +54,7 @@ struct Watch {
             } else if (said.contains("begins")) {
                 next = said["begins"].get<int64_t>();
                 running = case_result(said["case"]);
-                deadline = seen.insert(running->row).second ? options.open_deadline : options.case_deadline;
+                deadline = seen.insert(running->row).second ? options.first_deadline : options.case_deadline;
             } else if (said.contains("ends")) {
                 running.reset();
                 end_case(case_result(said["case"]));

@@ -54,7 +54,8 @@ struct Options {
     std::string op, encoding;  ///< "" = all
     bool quick = false;        ///< at most two cases of each row and encoding
     std::chrono::milliseconds case_deadline{20000};
-    std::chrono::milliseconds open_deadline{120000};  ///< also for the first case of a row: some chips compile then
+    std::chrono::milliseconds first_deadline{120000};  ///< for the first case of a row: some chips compile then
+    std::chrono::milliseconds open_deadline{120000};
     int give_up_after = 3;  ///< crashes and hangs of one row, after which its other cases are not run
     std::vector<Waiver> waivers;
     std::function<void(int64_t done, int64_t all)> progress;
