@@ -72,6 +72,8 @@ struct Plan {
     int reused = 0;                                       ///< values that lie where another one lay before
     std::vector<std::string> refused;  ///< nodes that the chip meant for their layer could not take, and why
 
+    /// The chip's word; of two with one word the second is "opencl (2)".
+    std::string chip_name(int chip) const;
     const Place& place(int chip, int value) const { return places[chip][value]; }
     int output_chip() const { return steps.back().chip; }  ///< whose scratch holds the logits
     int nodes() const;                                     ///< steps that are kernels

@@ -72,6 +72,12 @@ Cost Plan::total() const {
     return c;
 }
 
+std::string Plan::chip_name(int chip) const {
+    const auto same = [&](const Profile* p) { return p->chip == chips[chip]->chip; };
+    const auto before = std::ranges::count_if(chips.begin(), chips.begin() + chip, same);
+    return before > 0 ? fmt::format("{} ({})", chips[chip]->chip, before + 1) : chips[chip]->chip;
+}
+
 int Plan::nodes() const {
     return static_cast<int>(std::ranges::count_if(steps, [](const PlannedStep& s) { return !s.is_copy(); }));
 }
@@ -85,7 +91,7 @@ double Plan::copied_bytes() const {
 std::map<std::string, int> Plan::nodes_per_chip() const {
     std::map<std::string, int> out;
     for (const PlannedStep& step : steps)
-        if (!step.is_copy()) ++out[chips[step.chip]->chip];
+        if (!step.is_copy()) ++out[chip_name(step.chip)];
     return out;
 }
 
@@ -93,7 +99,7 @@ std::map<std::string, double> Plan::flops_share() const {
     std::map<std::string, double> out;
     const double all = total().flops;
     for (const PlannedStep& step : steps)
-        if (!step.is_copy()) out[chips[step.chip]->chip] += all > 0 ? step.cost.flops / all : 0;
+        if (!step.is_copy()) out[chip_name(step.chip)] += all > 0 ? step.cost.flops / all : 0;
     for (auto& [chip, share] : out) share = std::min(share, 1.0);
     return out;
 }
