@@ -78,7 +78,8 @@ Verdict judge(const Array& oracle, const Array& got, const Bound& bound, Element
         const double expected = kind == Kind::index ? exact_value : round_to(exact_value, out);
         const auto fail = [&](double ratio, std::string_view what) {
             if (v.agrees || ratio > v.worst)
-                v.why = fmt::format("{}: expected {:.9g}, got {:.9g}{}", show(oracle, i), exact_value, g, what);
+                v.why = fmt::format("{}: expected {:.9g}, got {:.9g}{}", show(oracle, i), exact_value,
+                                    std::isnan(g) ? NAN : g, what);  // a NaN's sign says nothing
             v.agrees = false;
             v.worst = std::max(v.worst, ratio);
         };
