@@ -82,7 +82,7 @@ Shape shape_of(const Json& dims) {
             continue;
         }
         bool known = false;
-        for (Symbol s : {Symbol::rows, Symbol::logit_rows, Symbol::slots})
+        for (Symbol s : {Symbol::rows, Symbol::logit_rows, Symbol::slots, Symbol::sequences, Symbol::pages})
             if (Shape({Dim(s)}).print() == d.get<std::string>()) {
                 out.emplace_back(s);
                 known = true;

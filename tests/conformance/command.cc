@@ -44,7 +44,7 @@ TEST(Conform, the_oracle_is_exact_and_the_fallback_chip_conforms) {
 
 TEST(Conform, every_way_to_be_wrong_has_its_word) {
     for (auto [fault, word, why] : std::vector<std::tuple<Fault, Word, const char*>>{
-             {Fault::does_nothing, Word::fail, "got nan"},
+             {Fault::does_nothing, Word::fail, "nan"},
              {Fault::writes_past, Word::fail, "wrote past its end"},
              {Fault::sometimes_off, Word::wrong_claim, "the same case again has other bits"},
              {Fault::throws, Word::wrong_claim, "a driver's words"},
