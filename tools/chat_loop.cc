@@ -1,10 +1,13 @@
 #include "chat_loop.h"
 
 #include <histedit.h>
+#include <poll.h>
 #include <termios.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
+#include <cwchar>
 #include <iostream>
 
 #include "base/error.h"
@@ -39,6 +42,35 @@ class QuietTerminal {
     bool changed_ = false;
 };
 
+// One character for libedit. Its own read would miss a Ctrl-C that comes between two reads: the handler's flag is
+// looked at while waiting.
+int read_char(EditLine*, wchar_t* c) {
+    constexpr int look_again_ms = 100;
+    mbstate_t state{};
+    while (true) {
+        pollfd input{STDIN_FILENO, POLLIN, 0};
+        const int ready = poll(&input, 1, look_again_ms);
+        if (interrupted()) {
+            errno = EINTR;
+            return -1;
+        }
+        if (ready == 0 || (ready < 0 && errno == EINTR)) continue;
+        char byte = 0;
+        const ssize_t n = read(STDIN_FILENO, &byte, 1);
+        if (n < 0 && errno == EINTR) continue;
+        if (n <= 0) return static_cast<int>(n);
+        switch (mbrtowc(c, &byte, 1, &state)) {
+            case static_cast<size_t>(-2):
+                continue;  // a character of several bytes goes on
+            case static_cast<size_t>(-1):
+                state = {};  // no character begins or goes on like this: the byte is dropped
+                continue;
+            default:
+                return 1;
+        }
+    }
+}
+
 // libedit, owned.
 class LineEditor {
   public:
@@ -52,6 +84,7 @@ class LineEditor {
             });
         el_set(editor_, EL_EDITOR, "emacs");
         el_set(editor_, EL_SIGNAL, 0);
+        el_set(editor_, EL_GETCFN, read_char);
         el_set(editor_, EL_HIST, history, history_);
         el_set(editor_, EL_SETTY, "-x", "-icanon", "-echo", nullptr);  // its mode between two lines, see QuietTerminal
     }
