@@ -24,6 +24,8 @@ SEED = int(os.environ.get("BUSBAR_SEED", random.SystemRandom().randrange(1 << 32
 FOLDER = tempfile.mkdtemp(prefix="busbar-serve-")
 TIMEOUT = 60  # nothing here takes a second; the machine may be busy
 CONTEXT = 2048
+# Gates passed are remembered within the run and by nobody else: neither does a test depend on what ran before it, nor is a gate run twice.
+os.environ["BUSBAR_CACHE"] = os.path.join(FOLDER, "cache")
 
 TOOL_TEMPLATE = (
     "{% if tools %}{{ '<|im_start|>system\\nTools:\\n' }}{% for t in tools %}{{ t | tojson }}{{ '\\n' }}{% endfor %}"
