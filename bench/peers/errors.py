@@ -15,7 +15,7 @@ WINDOW = 512
 def of_busbar(busbar, text_file, windows):
     """The model as planned against --numerics strict --order invariant."""
     command = [busbar.path, "bench", busbar.model, "-p", "1", "-n", "1", "--repeat", "1", "--error-text", text_file, "--error-positions",
-               str(windows * WINDOW), "--numerics", busbar.numerics, "--threads", str(busbar.threads), "--json", "--quiet"]
+               str(windows * WINDOW), "--numerics", busbar.numerics, "--threads", str(busbar.threads), "--json", "--quiet", *busbar.arguments]
     told = programs.parsed(command, programs.run(command))["logit_error"]
     half = told["second_halves"]
     if told["broken"] > 0:

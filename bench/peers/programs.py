@@ -32,8 +32,8 @@ def parsed(command, text):
 class Busbar:
     """Its bench measures the roofs around each run: the calibrators."""
 
-    def __init__(self, path, model, threads, numerics):
-        self.path, self.model, self.threads, self.numerics = path, model, threads, numerics
+    def __init__(self, path, model, threads, numerics, arguments=()):
+        self.path, self.model, self.threads, self.numerics, self.arguments = path, model, threads, numerics, list(arguments)
         self.roofs = {"read roof, GB/s": [], "f32 roof, GFLOP/s": []}
         self.label = self.version = self.machine = ""
 
@@ -41,7 +41,7 @@ class Busbar:
         # Generation needs one token before it; the prompt run generates one because something must.
         shape = ["-p", str(prompt), "-n", "1"] if figure == "prompt" else ["-p", str(max(depth, 1)), "-n", str(tokens)]
         command = [self.path, "bench", self.model, *shape, "--repeat", "1", "--error-positions", "0", "--json", "--quiet",
-                   "--numerics", self.numerics, "--threads", str(self.threads)]
+                   "--numerics", self.numerics, "--threads", str(self.threads), *self.arguments]
         told = parsed(command, run(command))
         if told["threads"] != self.threads:
             raise Trouble(f"Busbar ran on {told['threads']} threads where {self.threads} were asked for")
@@ -57,8 +57,8 @@ class LlamaBench:
     """llama-bench of llama.cpp or of ik_llama.cpp. Runs twice in a process and takes the second: the first one after a
     start touches buffers for the first time, and Busbar warms up too."""
 
-    def __init__(self, name, folder, model, threads, arguments=()):
-        self.name, self.folder, self.model, self.threads, self.arguments = name, folder, model, threads, list(arguments)
+    def __init__(self, name, origin, folder, model, threads, arguments=()):
+        self.name, self.origin, self.folder, self.model, self.threads, self.arguments = name, origin, folder, model, threads, list(arguments)
         self.path = os.path.join(folder, "llama-bench")
         self.version = ""
         help_text = subprocess.run([self.path, "--help"], capture_output=True, text=True, errors="replace", check=False).stdout
@@ -84,7 +84,7 @@ class LlamaBench:
         got = {key: row.get(key) for key in asked}
         if got != asked:
             raise Trouble(f"{' '.join(command)}: expected {asked}, it ran {got}")
-        self.version = f"commit {row.get('build_commit', 'unknown')}"
+        self.version = f"{self.origin}, commit {row.get('build_commit', 'unknown')}, {' '.join(self.arguments)}"
         return float(row["samples_ts"][-1])
 
 

