@@ -43,6 +43,8 @@ def markdown(report):
         low, high = row["interval"]
         lines.append(f"| {row['figure']} | {row['peer']} | {spread(row['ours'], 1)} | {spread(row['theirs'], 1)} | {row['ratio']:.3f} | "
                      f"{low:.3f} .. {high:.3f} | {verdict(low, high)} |")
+    if r["rounds"] < 5:
+        lines += ["", "Fewer than 5 rounds: the intervals say little."]
     lines += ["", "| calibrator, measured beside Busbar's runs | median (least .. most) |", "|---|---|"]
     for name, values in r["calibrators"].items():
         lines.append(f"| {name} | {spread(values, 1) if values else 'not measured'} |")
