@@ -113,13 +113,15 @@ static void pass_gate(const CommonOptions& o, OpenModel& m) {
     const Span span("gate");
     agree::GateOptions options;
     options.threads = m.chips.devices[0]->profile().threads;
+    options.again = o.gate_again;
     options.progress = [&](const char* probe) {
         stop_if_interrupted();
         detail("gate: {}", probe);
     };
-    const auto report = agree::admit(
+    agree::Admission admission = agree::admit(
         *m.loaded, [] { return open_chip(oracle_chip()); }, options);
-    if (report) note("gate {}", report->line());
+    if (admission.report) note("gate {}", admission.report->line());
+    m.verdict = std::move(admission.verdict);
     if (o.gate == "full") pass_full_gate(o);
 }
 

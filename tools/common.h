@@ -24,6 +24,7 @@ struct CommonOptions {
     std::string isa;
     bool no_fallback = false;
     std::string numerics = "accurate", order = "free", split, gate = "auto", kv;
+    bool gate_again = false;  ///< no flag: a chip that was lost is not believed for what it passed before
     int threads = 0;
     int64_t context = 0;
     std::vector<std::string> skip_passes;
@@ -52,6 +53,7 @@ struct OpenModel {
     std::vector<int64_t> end_ids;  ///< from the model's own files, besides the tokenizer's
     std::unique_ptr<LoadedModel> loaded;
     double load_seconds = 0;
+    Json verdict;  ///< of the gate, agree::Admission; null where it was off, or the chip is the oracle
 };
 
 /// Opens, imports, plans and loads. `adjust` may change the load options (chunk, logit rows, sequences) before

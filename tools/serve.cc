@@ -20,6 +20,7 @@ struct ServeFlags {
     ServeOptions serve;
     std::string key_file, template_file;
     std::vector<std::string> replicas;
+    double probe_percent = 1;
     int64_t sequences = 16, cache_tokens = 0, connections = 1024;
     double step_ms = 100;
 };
@@ -51,8 +52,10 @@ std::string kernels_of(const LoadedModel& model) {
     return out;
 }
 
-OpenModel open_replica(const ServeFlags& f, const std::string& chip) {
+OpenModel open_replica(const ServeFlags& f, const std::string& chip, bool again = false) {
     CommonOptions common = f.common;
+    common.gate_again = again;
+    if (again && common.gate == "off") common.gate = "auto";  // off is a word for chips that have done nothing yet
     if (!chip.empty()) common.chip = chip;
     const DecoderConfig config = read_config(open_model_file(common.model));
     OpenModel model = open_model(common, [&](LoadOptions& load) {
@@ -65,13 +68,44 @@ OpenModel open_replica(const ServeFlags& f, const std::string& chip) {
     return model;
 }
 
+// What the server needs of a model on a chip; the model's files and chips live as long as it is held.
+ServedModel::On replica_of(OpenModel&& opened) {
+    auto held = std::make_shared<OpenModel>(std::move(opened));
+    ServedModel::On on;
+    for (size_t i = 0; i < held->chips.asked(); ++i) {  // without what only serves where these refuse
+        const Profile& chip = held->chips.devices[i]->profile();
+        on.name += (i == 0 ? "" : "+") + chip.chip;
+        on.detail += (i == 0 ? "" : "; ") + chip.detail;
+    }
+    on.verdict = held->verdict;
+    on.model = {held, held->loaded.get()};
+    return on;
+}
+
 void serve_model(const ServeFlags& f, Server& server, std::jthread& io) {
-    std::vector<OpenModel> models;
-    for (const std::string& chip : f.replicas.empty() ? std::vector<std::string>{""} : f.replicas)
-        models.push_back(open_replica(f, chip));
-    const std::unique_ptr<Tokenizer> tokenizer = open_tokenizer_of(models[0]);
-    const std::string source = f.template_file.empty() ? "" : read_text(f.template_file);
+    const std::vector<std::string> chips = f.replicas.empty() ? std::vector<std::string>{""} : f.replicas;
     ServedModel served;
+    OpenModel first = open_replica(f, chips[0]);
+    const std::unique_ptr<Tokenizer> tokenizer = open_tokenizer_of(first);
+    const ModelFile file = first.file;
+    served.end_ids = tokenizer->end_ids();
+    for (const int64_t id : first.end_ids) served.end_ids.push_back(static_cast<int32_t>(id));
+    const std::string kernels = kernels_of(*first.loaded);
+    const int64_t positions = first.loaded->cache_pages() * page_positions;
+    served.exact = f.common.order == "invariant";
+    served.replicas.push_back(replica_of(std::move(first)));
+    for (size_t i = 1; i < chips.size(); ++i) {
+        served.replicas.push_back(replica_of(open_replica(f, chips[i])));
+        served.exact = served.exact && kernels_of(*served.replicas[i].model) == kernels;
+    }
+    served.reopen = [&f, chips, exact = served.exact, kernels](size_t i) {
+        ServedModel::On on = replica_of(open_replica(f, chips[i], true));
+        if (exact && kernels_of(*on.model) != kernels)
+            throw chip_error("", "[serve] expected replica {} to come back with the kernels that it had, got others",
+                             i);
+        return on;
+    };
+    const std::string source = f.template_file.empty() ? "" : read_text(f.template_file);
     served.tokenizer = tokenizer.get();
     std::optional<Chat> chat;
     try {
@@ -82,22 +116,9 @@ void serve_model(const ServeFlags& f, Server& server, std::jthread& io) {
         served.no_chat = "the model has no chat template: use /v1/completions";
     }
     served.chat_template = source.empty() ? tokenizer->chat_template() : source;
-    served.end_ids = tokenizer->end_ids();
-    for (const int64_t id : models[0].end_ids) served.end_ids.push_back(static_cast<int32_t>(id));
-    served.exact = f.common.order == "invariant";
-    for (const OpenModel& model : models) {
-        std::string chips, details;
-        for (size_t i = 0; i < model.chips.asked(); ++i) {  // without what only serves where these refuse
-            const Profile& chip = model.chips.devices[i]->profile();
-            chips += (i == 0 ? "" : "+") + chip.chip;
-            details += (i == 0 ? "" : "; ") + chip.detail;
-        }
-        served.replicas.push_back({chips, details, model.loaded.get()});
-        served.exact = served.exact && kernels_of(*model.loaded) == kernels_of(*models[0].loaded);
-    }
     server.ready(std::move(served));
-    note("ready, {} answers at once on each of {} replicas, cache of {} positions", f.sequences, models.size(),
-         with_commas(models[0].loaded->cache_pages() * page_positions));
+    note("ready, {} answers at once on each of {} replicas, cache of {} positions", f.sequences, chips.size(),
+         with_commas(positions));
     io.join();
     if (!server.close()) {
         note("a chip hangs: its thread ends with the process");
@@ -117,6 +138,7 @@ int serve(ServeFlags f) {
     f.serve.version = BUSBAR_VERSION;
     f.serve.http.connections = static_cast<size_t>(f.connections);
     f.serve.engine = {f.step_ms / 1000, 4 * f.step_ms / 1000, true};
+    f.serve.probe.share = f.probe_percent / 100;
     f.serve.end_now = [](int code) { ::_exit(code); };
     Server server(f.serve);
     std::exception_ptr trouble;
@@ -178,6 +200,16 @@ void add_serve(CLI::App& app, int& exit_code) {
         ->type_name("S")
         ->capture_default_str()
         ->check(number(0, 86400));
+    sub->add_option("--reopen-seconds", f->serve.reopen_seconds,
+                    "before a lost replica is opened again, through the gate; doubled while that fails; 0 = never")
+        ->type_name("S")
+        ->capture_default_str()
+        ->check(number(0, 86400));
+    sub->add_option("--probe", f->probe_percent,
+                    "time that checking answers' products on the way may cost; 0 = none, 100 = all of them, always")
+        ->type_name("PERCENT")
+        ->capture_default_str()
+        ->check(number(0, 100));
     sub->add_option("--sequences", f->sequences, "answers in the batch at once")
         ->type_name("N")
         ->capture_default_str()

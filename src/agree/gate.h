@@ -15,6 +15,7 @@ struct GateOptions {
     int threads = 2;
     int64_t far = 304;  ///< positions before the last steps, filled, not computed: kernels change with length
     std::function<void(const char* what)> progress;
+    bool again = false;  ///< for admit(): run even where it is known, since the chip was lost or lied meanwhile
 };
 
 struct GateProbe {

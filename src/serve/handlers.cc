@@ -43,15 +43,30 @@ void Server::State::version(Call& call) {
     answer(call, 200, {{"version", options.version}});
 }
 
-Json Server::State::model_card() const {
-    Json chips = Json::array();
-    for (const auto& on : model.replicas) chips.push_back(on.name);
-    return {{"id", options.model_name},
-            {"object", "model"},
-            {"created", started},
-            {"owned_by", "busbar"},
-            {"max_model_len", model.replicas[0].model->context()},
-            {"chips", chips}};
+// Why a chip may answer: what the gate looked at, of which file, when.
+Json Server::State::verdict_of(size_t chip) {
+    const std::scoped_lock lock(mutex);
+    const Json& v = chips[chip].verdict;
+    if (!v.is_object()) return {{"gate", "off"}};
+    return {{"gate", "passed"},
+            {"date", v.value("date", "")},
+            {"model_hash", v.value("model", "")},
+            {"outputs_checked", v.value("outputs", int64_t{0})},
+            {"steps_checked", v.value("steps", int64_t{0})},
+            {"numerics", v.value("numerics", "")},
+            {"order", v.value("order", "")}};
+}
+
+Json Server::State::model_card() {
+    Json on = Json::array(), verdicts = Json::array();
+    for (size_t i = 0; i < chips.size(); ++i) {
+        on.push_back(chips[i].name);
+        verdicts.push_back(verdict_of(i));
+        verdicts.back()["chip"] = chips[i].name;
+        verdicts.back()["detail"] = chips[i].detail;
+    }
+    return {{"id", options.model_name}, {"object", "model"}, {"created", started},  {"owned_by", "busbar"},
+            {"max_model_len", context}, {"chips", on},       {"verdicts", verdicts}};
 }
 
 void Server::State::models(Call& call) {
@@ -73,9 +88,22 @@ void Server::State::check_model(const std::string& name) const {
 void Server::State::metrics_text(Call& call) {
     ReplicaStatus all;
     double longest = 0, usable = 0;
+    std::vector<Metrics::Gauge> verdicts;
+    for (size_t i = 0; is_ready && i < chips.size(); ++i) {
+        const Json v = verdict_of(i);
+        verdicts.push_back({"busbar_gate_outputs",
+                            "",
+                            "gauge",
+                            "outputs that the gate checked before this chip might answer; 0 = it was off",
+                            static_cast<double>(v.value("outputs_checked", int64_t{0})),
+                            {{"replica", std::to_string(i)},
+                             {"chip", chips[i].name},
+                             {"gate", v.value("gate", "")},
+                             {"model_hash", v.value("model_hash", "")},
+                             {"date", v.value("date", "")}}});
+    }
     if (is_ready)
-        for (const auto& r : router->replicas()) {
-            const ReplicaStatus s = r->status();
+        for (const ReplicaStatus& s : router->statuses()) {
             all.running += s.running;
             all.waiting += s.waiting;
             all.pages += s.pages;
@@ -87,55 +115,78 @@ void Server::State::metrics_text(Call& call) {
             all.tokens_per_second += s.tokens_per_second;
             longest = std::max(longest, s.longest_step);
             usable += s.usable;
+            all.probe.steps += s.probe.steps;
+            all.probe.products += s.probe.products;
+            all.probe.outputs += s.probe.outputs;
+            all.probe.seconds += s.probe.seconds;
+            all.probe.weights += s.probe.weights;
+            all.probe.watched += s.probe.watched;
         }
     const double used = all.pages > 0 ? 1 - static_cast<double>(all.free_pages) / static_cast<double>(all.pages) : 0;
     const auto n = [](auto x) { return static_cast<double>(x); };
-    answer_text(
-        call, 200, "text/plain; version=0.0.4; charset=utf-8",
-        metrics.text(
-            {{"busbar_requests_running", "vllm:num_requests_running", "gauge", "answers in the batch", n(all.running)},
-             {"busbar_requests_waiting", "vllm:num_requests_waiting", "gauge", "answers that wait", n(all.waiting)},
-             {"busbar_cache_use", "vllm:kv_cache_usage_perc", "gauge", "share of the cache's pages in use, 0 to 1",
-              used},
-             {"busbar_cache_pages", "", "gauge", "pages of the cache", n(all.pages)},
-             {"busbar_cache_pages_free", "", "gauge", "pages that no answer uses", n(all.free_pages)},
-             {"busbar_prefix_queried_tokens_total", "vllm:prefix_cache_queries", "counter",
-              "prompt tokens looked up among kept pasts", n(all.prompt_tokens)},
-             {"busbar_prefix_found_tokens_total", "vllm:prefix_cache_hits", "counter", "prompt tokens found there",
-              n(all.cached_tokens)},
-             {"busbar_prompt_tokens_total", "vllm:prompt_tokens_total", "counter", "tokens of prompts",
-              n(all.prompt_tokens)},
-             {"busbar_generated_tokens_total", "vllm:generation_tokens_total", "counter", "tokens generated",
-              n(all.generated_tokens)},
-             {"busbar_steps_total", "", "counter", "steps of the model", n(all.steps)},
-             {"busbar_longest_step_seconds", "", "gauge", "the longest step of the last ten seconds", longest},
-             {"busbar_tokens_per_second", "", "gauge", "generated, over two seconds", all.tokens_per_second},
-             {"busbar_replicas_usable", "", "gauge", "chips that work", usable},
-             {"busbar_replicas_lost_total", "", "counter", "chips that failed or hung",
-              is_ready ? n(router->losses()) : 0},
-             {"busbar_answers_moved_total", "", "counter", "answers that another chip went on with",
-              is_ready ? n(router->moves()) : 0},
-             {"busbar_connections", "", "gauge", "open connections", n(http->connections())}},
-            options.model_name));
+    std::vector<Metrics::Gauge> figures = {
+        {"busbar_requests_running", "vllm:num_requests_running", "gauge", "answers in the batch", n(all.running)},
+        {"busbar_requests_waiting", "vllm:num_requests_waiting", "gauge", "answers that wait", n(all.waiting)},
+        {"busbar_cache_use", "vllm:kv_cache_usage_perc", "gauge", "share of the cache's pages in use, 0 to 1", used},
+        {"busbar_cache_pages", "", "gauge", "pages of the cache", n(all.pages)},
+        {"busbar_cache_pages_free", "", "gauge", "pages that no answer uses", n(all.free_pages)},
+        {"busbar_prefix_queried_tokens_total", "vllm:prefix_cache_queries", "counter",
+         "prompt tokens looked up among kept pasts", n(all.prompt_tokens)},
+        {"busbar_prefix_found_tokens_total", "vllm:prefix_cache_hits", "counter", "prompt tokens found there",
+         n(all.cached_tokens)},
+        {"busbar_prompt_tokens_total", "vllm:prompt_tokens_total", "counter", "tokens of prompts",
+         n(all.prompt_tokens)},
+        {"busbar_generated_tokens_total", "vllm:generation_tokens_total", "counter", "tokens generated",
+         n(all.generated_tokens)},
+        {"busbar_steps_total", "", "counter", "steps of the model", n(all.steps)},
+        {"busbar_longest_step_seconds", "", "gauge", "the longest step of the last ten seconds", longest},
+        {"busbar_tokens_per_second", "", "gauge", "generated, over two seconds", all.tokens_per_second},
+        {"busbar_replicas_usable", "", "gauge", "chips that work", usable},
+        {"busbar_replicas_lost_total", "", "counter", "chips that failed, hung or lied",
+         is_ready ? n(router->losses()) : 0},
+        {"busbar_replicas_reopened_total", "", "counter", "chips that came back through the gate",
+         is_ready ? n(router->reopened()) : 0},
+        {"busbar_probe_failures_total", "", "counter", "wrong results that the live probe found",
+         is_ready ? n(router->lies()) : 0},
+        {"busbar_probe_steps_total", "", "counter", "steps that the live probe checked", n(all.probe.steps)},
+        {"busbar_probe_products_total", "", "counter", "products that it checked", n(all.probe.products)},
+        {"busbar_probe_outputs_total", "", "counter", "outputs that it checked", n(all.probe.outputs)},
+        {"busbar_probe_seconds_total", "", "counter", "what it cost", all.probe.seconds},
+        {"busbar_probe_weights", "", "gauge", "weights that it can check now", n(all.probe.watched)},
+        {"busbar_answers_moved_total", "", "counter", "answers that another chip went on with",
+         is_ready ? n(router->moves()) : 0},
+        {"busbar_connections", "", "gauge", "open connections", n(http->connections())}};
+    figures.insert(figures.end(), verdicts.begin(), verdicts.end());
+    answer_text(call, 200, "text/plain; version=0.0.4; charset=utf-8", metrics.text(figures, options.model_name));
 }
 
 void Server::State::status(Call& call) {
-    Json chips = Json::array();
-    if (is_ready)
-        for (size_t i = 0; i < router->replicas().size(); ++i) {
-            const ReplicaStatus s = router->replicas()[i]->status();
-            chips.push_back({{"name", model.replicas[i].name},
-                             {"detail", model.replicas[i].detail},
-                             {"usable", s.usable},
-                             {"trouble", s.usable ? "" : "failed or hung; the log says why"},
-                             {"running", s.running},
-                             {"waiting", s.waiting},
-                             {"pages", s.pages},
-                             {"free_pages", s.free_pages},
-                             {"tokens_per_second", s.tokens_per_second},
-                             {"generated_tokens", s.generated_tokens},
-                             {"longest_step", s.longest_step}});
-        }
+    Json on = Json::array();
+    const std::vector<ReplicaStatus> all = is_ready ? router->statuses() : std::vector<ReplicaStatus>{};
+    for (size_t i = 0; i < all.size(); ++i) {
+        const ReplicaStatus& s = all[i];
+        on.push_back({{"name", chips[i].name},
+                      {"detail", chips[i].detail},
+                      {"verdict", verdict_of(i)},
+                      {"usable", s.usable},
+                      {"loss", name_of(s.loss)},
+                      {"trouble", s.usable ? "" : std::string(name_of(s.loss)) + "; the log says why"},
+                      {"running", s.running},
+                      {"waiting", s.waiting},
+                      {"pages", s.pages},
+                      {"free_pages", s.free_pages},
+                      {"tokens_per_second", s.tokens_per_second},
+                      {"generated_tokens", s.generated_tokens},
+                      {"steps", s.steps},
+                      {"longest_step", s.longest_step},
+                      {"probe",
+                       {{"steps", s.probe.steps},
+                        {"products", s.probe.products},
+                        {"outputs", s.probe.outputs},
+                        {"seconds", s.probe.seconds},
+                        {"weights", s.probe.weights},
+                        {"watched", s.probe.watched}}}});
+    }
     answer(call, 200,
            {{"model", options.model_name},
             {"version", options.version},
@@ -143,9 +194,9 @@ void Server::State::status(Call& call) {
                       : is_ready ? "ready"
                                  : "loading"},
             {"connections", http->connections()},
-            {"context", is_ready ? model.replicas[0].model->context() : 0},
+            {"context", is_ready ? context : 0},
             {"has_chat", is_ready && model.chat != nullptr},
-            {"chips", chips}});
+            {"chips", on}});
 }
 
 void Server::State::page(Call& call) {
@@ -183,7 +234,7 @@ void Server::State::tokenize(Call& call) {
     }
     const bool pieces = f.boolean("return_token_strs").value_or(false);
     f.refuse_unknown();
-    Json out = {{"tokens", ids}, {"count", ids.size()}, {"max_model_len", model.replicas[0].model->context()}};
+    Json out = {{"tokens", ids}, {"count", ids.size()}, {"max_model_len", context}};
     if (pieces)
         for (const TokenId id : ids) out["token_strs"].push_back(model.tokenizer->piece(id));
     answer(call, 200, out);
@@ -225,9 +276,7 @@ void Server::State::complete(Call& call, CompletionRequest r) {
             std::holds_alternative<std::string>(p)
                 ? from_request("prompt", [&] { return model.tokenizer->encode(std::get<std::string>(p), true); })
                 : std::get<std::vector<int32_t>>(p));
-    LoadedModel& loaded = *model.replicas[0].model;
-    const int64_t vocabulary = model.tokenizer->size(), context = loaded.context();
-    const int64_t most = std::min(context, loaded.cache_pages() * page_positions);
+    const int64_t vocabulary = model.tokenizer->size(), most = most_positions;
     for (const auto& p : prompts) {
         const auto n = static_cast<int64_t>(p.size());
         if (n == 0) throw refusal("prompt", "expected at least one token in the prompt, got none");

@@ -72,12 +72,17 @@ std::string Metrics::text(const std::vector<Gauge>& gauges, const std::string& m
     const std::scoped_lock lock(mutex_);
     const std::string label = fmt::format("model_name=\"{}\"", escaped(model));
     std::string out;
-    for (const Gauge& g : gauges)
+    std::string_view last;
+    for (const Gauge& g : gauges) {
+        std::string labels = label;
+        for (const auto& [key, value] : g.labels) labels += fmt::format(",{}=\"{}\"", key, escaped(value));
         for (const std::string_view name : {g.name, g.alias})
             if (!name.empty()) {
-                head(out, name, g.kind, g.help);
-                out += fmt::format("{}{{{}}} {}\n", name, label, g.value);
+                if (name != last) head(out, name, g.kind, g.help);
+                out += fmt::format("{}{{{}}} {}\n", name, labels, g.value);
             }
+        last = g.name;
+    }
     for (const char* name : {"busbar_answers_total", "vllm:request_success_total"}) {
         head(out, name, "counter", "answers by how they ended");
         for (const auto& [reason, n] : finished_)

@@ -32,6 +32,8 @@ class Metrics {
     struct Gauge {
         std::string_view name, alias, kind, help;  ///< alias "" = none; kind: gauge or counter
         double value;
+        /// Besides the model's name. Those of one name stand together.
+        std::vector<std::pair<std::string_view, std::string>> labels = {};
     };
     std::string text(const std::vector<Gauge>& gauges, const std::string& model) const;
 

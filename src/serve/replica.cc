@@ -1,5 +1,7 @@
 #include "serve/replica.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 
 #include "base/error.h"
@@ -8,8 +10,20 @@
 
 namespace busbar {
 
-Replica::Replica(std::string name, LoadedModel& model, const EngineOptions& options, int64_t most_waiting)
-    : name_(std::move(name)), model_(model), options_(options), most_waiting_(most_waiting) {
+std::string_view name_of(Loss loss) {
+    static constexpr std::string_view words[] = {"none", "failed", "hung", "lied"};
+    return words[static_cast<int>(loss)];
+}
+
+Replica::Replica(std::string name, LoadedModel& model, std::shared_ptr<void> owner, const EngineOptions& options,
+                 const ProbeOptions& probe, int64_t most_waiting)
+    : owner_(std::move(owner)),
+      name_(std::move(name)),
+      model_(model),
+      probe_(probe.share > 0 ? std::make_unique<LiveProbe>(model, probe) : nullptr),
+      options_(options),
+      most_waiting_(most_waiting) {
+    options_.watch = probe_.get();
     status_.pages = status_.free_pages = model.cache_pages();
     thread_ = std::thread([this] { loop(); });
 }
@@ -65,6 +79,7 @@ ReplicaStatus Replica::status() const {
     const std::scoped_lock lock(mutex_);
     ReplicaStatus s = status_;
     s.waiting += static_cast<int64_t>(inbox_.size());
+    if (probe_) s.probe = probe_->status();
     if (history_.empty() || seconds_since_start() - history_.back().when > 2) s.tokens_per_second = 0;
     return s;
 }
@@ -86,12 +101,15 @@ void Replica::loop() {
             drop_cancelled();
             engine_->step();
             hand_over();
+        } catch (const ProbeFailure& e) {
+            broken(Loss::lied, fmt::format("the live probe found a wrong result: {}", e.what()));
         } catch (const std::exception& e) {
-            broken(e.what());
+            broken(Loss::failed, e.what());
         }
         publish_status(seconds_since_start() - begin);
     }
-    for (const auto& job : take_all("the server stops")) end_job(job, Finish::interrupted, "the server stops");
+    for (const auto& job : take_all(Loss::none, "the server stops"))
+        end_job(job, Finish::interrupted, "the server stops");
     engine_.reset();
     const std::scoped_lock lock(mutex_);
     ended_ = true;
@@ -167,13 +185,16 @@ void Replica::hand_over() {
 }
 
 // All jobs, whoever asks first; from here on the replica takes no more.
-std::vector<std::shared_ptr<Job>> Replica::take_all(const std::string& trouble) {
+std::vector<std::shared_ptr<Job>> Replica::take_all(Loss loss, const std::string& trouble) {
     std::vector<std::shared_ptr<Job>> all;
     const std::scoped_lock jobs_lock(jobs_mutex_);
     for (const Running& r : jobs_) all.push_back(r.job);
     jobs_.clear();
     const std::scoped_lock lock(mutex_);
-    if (status_.usable) status_.trouble = trouble;
+    if (status_.usable) {
+        status_.trouble = trouble;
+        status_.loss = loss;
+    }
     status_.usable = false;
     status_.running = status_.waiting = 0;
     all.insert(all.end(), inbox_.begin(), inbox_.end());
@@ -182,9 +203,9 @@ std::vector<std::shared_ptr<Job>> Replica::take_all(const std::string& trouble) 
 }
 
 // A step failed: nothing that the chip holds can be trusted, but the token ids can.
-void Replica::broken(const std::string& trouble) {
+void Replica::broken(Loss loss, const std::string& trouble) {
     note("replica {} is lost: {}", name_, trouble);
-    std::vector<std::shared_ptr<Job>> all = take_all(trouble);
+    std::vector<std::shared_ptr<Job>> all = take_all(loss, trouble);
     engine_ = std::make_unique<Engine>(model_, options_);
     if (on_broken_) return on_broken_(*this, std::move(all), trouble);
     for (const auto& job : all) end_job(job, Finish::none, "the chip failed");
@@ -196,7 +217,7 @@ std::vector<std::shared_ptr<Job>> Replica::abandon(const std::string& trouble) {
         const std::scoped_lock jobs_lock(jobs_mutex_);
         abandoned_ = true;
     }
-    return take_all(trouble);
+    return take_all(Loss::hung, trouble);
 }
 
 void Replica::publish_status(double step_seconds) {

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "llm/engine/engine.h"
+#include "serve/live_probe.h"
 
 namespace busbar {
 
@@ -33,9 +34,14 @@ struct Job {
 /// Ends a job: its last call, and the end of what it holds.
 void end_job(const std::shared_ptr<Job>& job, Finish finish, const std::string& error);
 
+/// How a replica was lost.
+enum class Loss : uint8_t { none, failed, hung, lied };
+std::string_view name_of(Loss loss);
+
 /// What a replica does just now; a copy.
 struct ReplicaStatus {
     bool usable = true;
+    Loss loss = Loss::none;
     std::string trouble;  ///< why not
     int64_t running = 0, waiting = 0;
     int64_t pages = 0, free_pages = 0;  ///< kept pages that nobody reads count as free
@@ -43,12 +49,15 @@ struct ReplicaStatus {
     double longest_step = 0;       ///< seconds, of the last ten seconds
     double step_began = 0;         ///< of the step under way; 0 = none
     double tokens_per_second = 0;  ///< generated, over the last two seconds
+    ProbeStatus probe;
 };
 
 /// A model on a chip with a thread of its own that steps it: jobs go in by a queue, tokens come out by callbacks.
 class Replica {
   public:
-    Replica(std::string name, LoadedModel& model, const EngineOptions& options, int64_t most_waiting);
+    /// `owner` keeps the model. `probe`: share of 0 = none.
+    Replica(std::string name, LoadedModel& model, std::shared_ptr<void> owner, const EngineOptions& options,
+            const ProbeOptions& probe, int64_t most_waiting);
     ~Replica();
 
     const std::string& name() const { return name_; }
@@ -80,12 +89,14 @@ class Replica {
     void take_new();
     void drop_cancelled();
     void hand_over();
-    void broken(const std::string& trouble);
-    std::vector<std::shared_ptr<Job>> take_all(const std::string& trouble);
+    void broken(Loss loss, const std::string& trouble);
+    std::vector<std::shared_ptr<Job>> take_all(Loss loss, const std::string& trouble);
     void publish_status(double step_seconds);
 
+    std::shared_ptr<void> owner_;  ///< first: goes last
     std::string name_;
     LoadedModel& model_;
+    std::unique_ptr<LiveProbe> probe_;
     EngineOptions options_;
     int64_t most_waiting_;
     std::unique_ptr<Engine> engine_;

@@ -4,32 +4,91 @@
 
 #include <algorithm>
 
+#include "base/log.h"
 #include "base/trace.h"
 
 namespace busbar {
 
-Router::Router(std::vector<std::unique_ptr<Replica>> replicas, bool exact, double hang_seconds)
-    : replicas_(std::move(replicas)), exact_(exact), hang_seconds_(hang_seconds) {
-    for (const auto& r : replicas_)
-        r->on_broken([this](Replica&, std::vector<std::shared_ptr<Job>> jobs, const std::string&) {
-            ++losses_;
-            move_on(std::move(jobs));
-        });
+namespace {
+
+// What a replica counted goes on counting in its next life.
+void add_counters(ReplicaStatus& to, const ReplicaStatus& from) {
+    to.steps += from.steps;
+    to.prompt_tokens += from.prompt_tokens;
+    to.generated_tokens += from.generated_tokens;
+    to.cached_tokens += from.cached_tokens;
+    to.probe.steps += from.probe.steps;
+    to.probe.products += from.probe.products;
+    to.probe.outputs += from.probe.outputs;
+    to.probe.seconds += from.probe.seconds;
 }
 
-std::vector<Replica*> Router::by_load() const {
-    std::vector<std::pair<int64_t, Replica*>> usable;
-    for (const auto& r : replicas_)
-        if (const ReplicaStatus s = r->status(); s.usable) usable.emplace_back(s.running + s.waiting, r.get());
+}  // namespace
+
+Router::Router(std::vector<std::shared_ptr<Replica>> replicas, RouterOptions options)
+    : options_(std::move(options)), places_(replicas.size()) {
+    for (size_t i = 0; i < replicas.size(); ++i) add(i, std::move(replicas[i]));
+}
+
+Router::~Router() {
+    stop_ = true;
+    if (mender_.joinable()) mender_.join();
+    std::vector<std::shared_ptr<Replica>> last;
+    {
+        const std::scoped_lock lock(mutex_);
+        for (Place& p : places_) last.push_back(std::move(p.replica));
+    }
+    last.clear();  // outside the lock: a replica that breaks now still asks for the others
+}
+
+void Router::add(size_t i, std::shared_ptr<Replica> replica) {
+    replica->on_broken([this](Replica& r, std::vector<std::shared_ptr<Job>> jobs, const std::string&) {
+        ++losses_;
+        if (r.status().loss == Loss::lied) ++lies_;
+        move_on(std::move(jobs));
+    });
+    const std::scoped_lock lock(mutex_);
+    Place& p = places_[i];
+    p.replica = std::move(replica);
+    p.opened = seconds_since_start();
+    p.retry_at = 0;
+}
+
+std::vector<std::shared_ptr<Replica>> Router::all() const {
+    const std::scoped_lock lock(mutex_);
+    std::vector<std::shared_ptr<Replica>> out;
+    for (const Place& p : places_)
+        if (p.replica) out.push_back(p.replica);
+    return out;
+}
+
+std::vector<std::shared_ptr<Replica>> Router::by_load() const {
+    std::vector<std::pair<int64_t, std::shared_ptr<Replica>>> usable;
+    for (const auto& r : all())
+        if (const ReplicaStatus s = r->status(); s.usable) usable.emplace_back(s.running + s.waiting, r);
     std::ranges::stable_sort(usable, {}, [](const auto& p) { return p.first; });
-    std::vector<Replica*> out;
-    for (const auto& [load, replica] : usable) out.push_back(replica);
+    std::vector<std::shared_ptr<Replica>> out;
+    for (auto& [load, replica] : usable) out.push_back(std::move(replica));
+    return out;
+}
+
+std::vector<ReplicaStatus> Router::statuses() const {
+    const std::scoped_lock lock(mutex_);
+    std::vector<ReplicaStatus> out;
+    for (const Place& p : places_) {
+        ReplicaStatus s = p.before;
+        if (p.replica) {
+            s = p.replica->status();
+            add_counters(s, p.before);
+        }
+        out.push_back(std::move(s));
+    }
     return out;
 }
 
 Router::Verdict Router::submit(const std::vector<std::shared_ptr<Job>>& jobs) {
-    const std::vector<Replica*> usable = by_load();
-    for (Replica* replica : usable)
+    const auto usable = by_load();
+    for (const auto& replica : usable)
         if (replica->submit(jobs)) return Verdict::accepted;
     return usable.empty() ? Verdict::broken : Verdict::full;
 }
@@ -48,7 +107,7 @@ void Router::move_on(std::vector<std::shared_ptr<Job>> jobs) {
         }
         job->request.resume = job->generated;
         bool taken = false;
-        for (Replica* replica : by_load())
+        for (const auto& replica : by_load())
             if ((taken = replica->adopt({job}))) break;
         if (taken)
             ++moves_;
@@ -59,30 +118,86 @@ void Router::move_on(std::vector<std::shared_ptr<Job>> jobs) {
 
 void Router::cancel(Job& job) {
     job.cancelled = true;
-    for (const auto& r : replicas_) r->cancel(job);
+    for (const auto& r : all()) r->cancel(job);
 }
 
-void Router::watch() {
-    if (hang_seconds_ <= 0) return;
-    for (const auto& r : replicas_) {
+void Router::watch(bool reopens) {
+    for (const auto& r : all()) {
+        if (options_.hang_seconds <= 0) break;
         const ReplicaStatus s = r->status();
-        if (!s.usable || s.step_began == 0 || seconds_since_start() - s.step_began < hang_seconds_) continue;
+        if (!s.usable || s.step_began == 0 || seconds_since_start() - s.step_began < options_.hang_seconds) continue;
         ++losses_;
-        move_on(r->abandon(fmt::format("a step took longer than {} s", hang_seconds_)));
+        move_on(r->abandon(fmt::format("a step took longer than {} s", options_.hang_seconds)));
+    }
+    if (reopens && options_.reopen_seconds > 0 && !mending_) schedule();
+}
+
+// One at a time: opening takes memory and processors.
+void Router::schedule() {
+    const double now = seconds_since_start();
+    const std::scoped_lock lock(mutex_);
+    for (size_t i = 0; i < places_.size(); ++i) {
+        Place& p = places_[i];
+        // While its step does not end, its memory cannot be given back.
+        if (p.replica && (p.replica->status().usable || p.replica->hangs())) continue;
+        if (p.retry_at == 0) {  // lost just now; again soon after it came back: wait longer
+            const bool lasted = p.wait == 0 || now - p.opened > 60;
+            p.wait = lasted ? options_.reopen_seconds : std::min(300.0, 2 * p.wait);
+            p.retry_at = now + p.wait;
+        }
+        if (now < p.retry_at) continue;
+        if (mender_.joinable()) mender_.join();  // it has ended
+        mending_ = true;
+        mender_ = std::thread([this, i] { mend(i); });
+        return;
     }
 }
 
+void Router::mend(size_t i) {
+    std::shared_ptr<Replica> old;
+    {
+        const std::scoped_lock lock(mutex_);
+        Place& p = places_[i];
+        if (p.replica) {
+            ReplicaStatus s = p.replica->status();
+            s.tokens_per_second = s.longest_step = 0;
+            s.free_pages = s.pages;
+            add_counters(s, p.before);
+            p.before = std::move(s);
+        }
+        old = std::move(p.replica);
+    }
+    // It ends on this thread, not on one of its own or of another replica: a chip's memory goes before it is asked for.
+    while (old && old.use_count() > 1 && !stop_) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    old.reset();
+    try {
+        if (!stop_) {
+            std::shared_ptr<Replica> fresh = options_.reopen(i);
+            note("replica {} is back", fresh->name());
+            add(i, std::move(fresh));
+            ++reopened_;
+        }
+    } catch (const std::exception& e) {
+        const std::scoped_lock lock(mutex_);
+        Place& p = places_[i];
+        p.wait = std::min(300.0, 2 * p.wait);
+        p.retry_at = seconds_since_start() + p.wait;
+        note("replica {} does not come back, next try in {} s: {}", i, p.wait, e.what());
+    }
+    mending_ = false;
+}
+
 bool Router::usable() const {
-    return std::ranges::any_of(replicas_, [](const auto& r) { return r->status().usable; });
+    return std::ranges::any_of(all(), [](const auto& r) { return r->status().usable; });
 }
 
 bool Router::hangs() const {
-    return std::ranges::any_of(replicas_, [](const auto& r) { return r->hangs(); });
+    return mending_ || std::ranges::any_of(all(), [](const auto& r) { return r->hangs(); });
 }
 
 std::string_view Router::failover_level() const {
-    const auto n = std::ranges::count_if(replicas_, [](const auto& r) { return r->status().usable; });
-    return n < 2 ? "none" : exact_ ? "exact" : "consistent";
+    const auto n = std::ranges::count_if(all(), [](const auto& r) { return r->status().usable; });
+    return n < 2 ? "none" : options_.exact ? "exact" : "consistent";
 }
 
 }  // namespace busbar

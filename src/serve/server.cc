@@ -220,7 +220,7 @@ void Server::State::begin_drain() {
 }
 
 void Server::State::tick() {
-    if (is_ready) router->watch();
+    if (is_ready) router->watch(!draining);
     if (!draining) return;
     const double now = seconds_since_start();
     if (http->answering() == 0 || (cut && now > drain_until + 2)) return http->stop();
@@ -265,14 +265,33 @@ void Server::stop() {
 }
 
 void Server::ready(ServedModel model) {
-    std::vector<std::unique_ptr<Replica>> replicas;
-    for (const ServedModel::On& on : model.replicas)
-        replicas.push_back(
-            std::make_unique<Replica>(on.name, *on.model, state_->options.engine, state_->options.most_waiting));
-    state_->tool_style = tool_style_of(model.chat_template);
-    state_->router = std::make_unique<Router>(std::move(replicas), model.exact, state_->options.hang_seconds);
-    state_->model = std::move(model);
-    state_->is_ready = true;
+    State& state = *state_;
+    const auto replica_of = [&state](const ServedModel::On& on) {
+        return std::make_shared<Replica>(on.name, *on.model, on.model, state.options.engine, state.options.probe,
+                                         state.options.most_waiting);
+    };
+    std::vector<std::shared_ptr<Replica>> replicas;
+    for (ServedModel::On& on : model.replicas) {
+        replicas.push_back(replica_of(on));
+        state.chips.push_back({on.name, on.detail, on.verdict});
+    }
+    state.context = model.replicas[0].model->context();
+    state.most_positions = std::min(state.context, model.replicas[0].model->cache_pages() * page_positions);
+    model.replicas.clear();  // from here on a replica alone holds its model
+    RouterOptions options{model.exact, state.options.hang_seconds, state.options.reopen_seconds, {}};
+    if (model.reopen)
+        options.reopen = [&state, replica_of, reopen = model.reopen](size_t i) {
+            const ServedModel::On on = reopen(i);
+            const std::scoped_lock lock(state.mutex);
+            state.chips[i].verdict = on.verdict;
+            return replica_of(on);
+        };
+    else
+        options.reopen_seconds = 0;
+    state.tool_style = tool_style_of(model.chat_template);
+    state.router = std::make_unique<Router>(std::move(replicas), std::move(options));
+    state.model = std::move(model);
+    state.is_ready = true;
 }
 
 }  // namespace busbar

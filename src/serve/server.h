@@ -25,7 +25,9 @@ struct ServeOptions {
     double grace_seconds = 30;
     int64_t most_waiting = 128;
     EngineOptions engine;
-    double hang_seconds = 10;  ///< a step that takes longer never ends; 0 = wait for ever
+    double hang_seconds = 10;   ///< a step that takes longer never ends; 0 = wait for ever
+    double reopen_seconds = 5;  ///< before a lost replica is opened again; 0 = never
+    ProbeOptions probe;
     /// Ends the process at once: a second signal, or one before there was anything to lose.
     std::function<void(int code)> end_now;
 };
@@ -40,10 +42,13 @@ struct ServedModel {
     struct On {
         std::string name;  ///< of the chip
         std::string detail;
-        LoadedModel* model;
+        Json verdict;  ///< of the gate (agree::Admission), null where it was off
+        std::shared_ptr<LoadedModel> model;
     };
     std::vector<On> replicas;
     bool exact = false;  ///< all of them give the same bits
+    /// Opens replica i anew, through the gate, with the same kernels; throws what opening throws.
+    std::function<On(size_t i)> reopen;
 };
 
 /// The OpenAI API over replicas. Health answers while the model still loads.

@@ -33,7 +33,13 @@ struct Server::State {
     ServedModel model;               ///< valid once is_ready
     std::unique_ptr<Router> router;  ///< likewise
     ToolStyle tool_style = ToolStyle::none;
-    int64_t started = 0;  ///< seconds since 1970
+    int64_t context = 0, most_positions = 0;  ///< likewise: of a sequence; that an answer with its prompt may have
+    struct Chip {
+        std::string name, detail;
+        Json verdict;
+    };
+    std::vector<Chip> chips;  ///< of the replicas, in order; verdicts change under the mutex
+    int64_t started = 0;      ///< seconds since 1970
 
     std::mutex mutex;
     std::map<uint64_t, std::weak_ptr<Completion>> live;  ///< by request number
@@ -74,7 +80,8 @@ struct Server::State {
     void complete(Call& call, CompletionRequest request);
     void check_model(const std::string& name) const;
     std::vector<TokenId> chat_prompt(const Json& conversation) const;
-    Json model_card() const;
+    Json model_card();
+    Json verdict_of(size_t chip);
 };
 
 extern const std::string_view page_html;

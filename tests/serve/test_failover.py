@@ -19,7 +19,7 @@ class Failover(unittest.TestCase):
     def server(self, *chips, more=()):
         """Without the gate, whose own steps would meet the fault: a chip that hangs would never be ready."""
         replicas = [word for chip in chips for word in ("--replica", faulty(chip))]
-        return harness.Server("--gate", "off", "--order", "invariant", "--context", "2048", "--sequences", "8", "--threads", "1", *replicas, *more)
+        return harness.Server("--gate", "off", "--reopen-seconds", "0", "--order", "invariant", "--context", "2048", "--sequences", "8", "--threads", "1", *replicas, *more)
 
     def answers(self, server):
         """Each request's answers, in the order of ASKS, all asked at once; half of them streamed."""

@@ -75,7 +75,7 @@ class Page(unittest.TestCase):
     def test_a_chat_turn_and_a_failed_chip(self):
         chips = [word for fault in ("lost&step=40", "none") for word in ("--replica", test_failover.faulty("fault=" + fault))]
         model = harness.talking_model_path("page.gguf", ["<b>Hello", " from", " here</b>"])
-        with harness.Server("--gate", "off", "--context", "2048", "--threads", "1", *chips, model=model) as server:
+        with harness.Server("--gate", "off", "--reopen-seconds", "0", "--context", "2048", "--threads", "1", *chips, model=model) as server:
             browser = Browser(server.url, harness.FOLDER + "/browser")
             try:
                 harness.until(lambda: browser.text("state") == "ready", "the page to find the server")

@@ -100,9 +100,11 @@ bool Engine::step() {
     const double begin = seconds_since_start();
     {
         const Span span(rows > static_cast<int64_t>(in_step_.size()) ? "prefill" : "decode", LogLevel::all, rows);
-        model_.step(record_);
+        model_.step(record_, options_.watch ? options_.watch->begin(rows) : nullptr);
     }
-    learn(seconds_since_start() - begin);
+    const double seconds = seconds_since_start() - begin;
+    if (options_.watch) options_.watch->end(rows, seconds);
+    learn(seconds);
     hand_out();
     return true;
 }

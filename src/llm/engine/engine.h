@@ -32,12 +32,23 @@ struct Request {
     std::function<bool(int32_t token, const std::vector<TokenScore>& best)> on_token;
 };
 
+/// Sees every step of an engine; may watch some of them kernel by kernel.
+class StepWatch {
+  public:
+    virtual ~StepWatch() = default;
+    /// Before a step of so many rows: what it shall run under, null for nothing.
+    virtual StepObserver* begin(int64_t rows) = 0;
+    /// After it, if it did not throw.
+    virtual void end(int64_t rows, double seconds) = 0;
+};
+
 struct EngineOptions {
     /// About how long a step may take while answers are being generated: prompts get that many rows. The first steps
     /// learn what a row costs. 0 = as many rows as the largest bucket has.
     double step_seconds = 0;
     double prompt_step_seconds = 0;  ///< the same while there are only prompts: how soon a newcomer or a cancel is seen
     bool keep_prefixes = false;      ///< pasts are kept for later requests that begin alike
+    StepWatch* watch = nullptr;      ///< what it throws is thrown by step(), before a token is handed out
 };
 
 /// Generates for several requests at once: every step takes rows of all of them, prompts in chunks. Requests are
