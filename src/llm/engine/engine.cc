@@ -216,7 +216,7 @@ void Engine::make_record() {
     constexpr int64_t least = 16;  // fewer rows at a time would be dear
     int64_t rows = std::min(prompt_rows(!in_step_.empty()), layout.max_rows - header.rows);
     if (!prompts.empty())
-        std::ranges::rotate(prompts, prompts.begin() + static_cast<int64_t>(turn_++ % prompts.size()));
+        std::rotate(prompts.begin(), prompts.begin() + static_cast<int64_t>(turn_++ % prompts.size()), prompts.end());
     for (size_t i = 0; i < prompts.size() && rows > 0; ++i) {
         if (header.logit_rows == layout.max_logit_rows) break;
         const int64_t share = std::max(least, rows / static_cast<int64_t>(prompts.size() - i));

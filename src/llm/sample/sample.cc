@@ -58,7 +58,7 @@ void Sampler::penalize(std::span<const int32_t> past) {
         const size_t window = std::min(past.size(), static_cast<size_t>(std::max<int64_t>(o.repeat_window, 0)));
         seen.assign(past.end() - static_cast<int64_t>(window), past.end());
         std::ranges::sort(seen);
-        seen.erase(std::ranges::unique(seen).begin(), seen.end());
+        seen.erase(std::unique(seen.begin(), seen.end()), seen.end());
         for (const int32_t id : seen)
             if (known(id))
                 adjusted_[id] = static_cast<float>(adjusted_[id] > 0 ? adjusted_[id] / o.repeat_penalty
