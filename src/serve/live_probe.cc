@@ -96,13 +96,13 @@ void LiveProbe::find_sites() {
     if (left_out > 0) note("live probe: {} products of all plans are not watched, their sums would not fit", left_out);
 }
 
-// Never in the way: lowest priority, and asleep for fifty times as long as it works.
+// Never in the way: lowest priority, and asleep for two hundred times as long as it works.
 void LiveProbe::take_sums(const std::stop_token& stop) {
     setpriority(PRIO_PROCESS, static_cast<id_t>(::syscall(SYS_gettid)), 19);
     for (const StoredTensor* w : weights_) {
         const double begin = seconds_since_start();
         sums_of(w);
-        const double until = seconds_since_start() + 50 * (seconds_since_start() - begin);
+        const double until = seconds_since_start() + 200 * (seconds_since_start() - begin);
         while (!stop.stop_requested() && seconds_since_start() < until)
             std::this_thread::sleep_for(std::chrono::milliseconds(5));
         if (stop.stop_requested()) return;
