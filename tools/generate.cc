@@ -7,47 +7,10 @@
 
 #include "base/error.h"
 #include "flags.h"
+#include "llm/engine/stop_text.h"
 #include "progress.h"
 
 namespace busbar {
-
-namespace {
-
-// Holds back text that may be the beginning of a stop text, so that no part of one is ever printed.
-class StopFilter {
-  public:
-    StopFilter(const std::vector<std::string>& stops) : stops_(stops) {}
-
-    // Text that may go out now. Sets stopped() when a stop text has appeared; what follows it is dropped.
-    std::string add(const std::string& text) {
-        held_ += text;
-        size_t first = std::string::npos;
-        for (const std::string& s : stops_) first = std::min(first, held_.find(s));
-        if (first != std::string::npos) {
-            stopped_ = true;
-            return take(first);
-        }
-        size_t keep = 0;
-        for (const std::string& s : stops_)
-            for (size_t n = std::min(s.size() - 1, held_.size()); n > keep; --n)
-                if (held_.compare(held_.size() - n, n, s, 0, n) == 0) keep = n;
-        return take(held_.size() - keep);
-    }
-    std::string finish() { return stopped_ ? "" : take(held_.size()); }
-    bool stopped() const { return stopped_; }
-
-  private:
-    std::string take(size_t n) {
-        std::string out = held_.substr(0, n);
-        held_.erase(0, n);
-        return out;
-    }
-    const std::vector<std::string>& stops_;
-    std::string held_;
-    bool stopped_ = false;
-};
-
-}  // namespace
 
 void add_generate(CLI::App& app, GenerateOptions& o) {
     constexpr double no_limit = std::numeric_limits<double>::infinity();

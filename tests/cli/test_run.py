@@ -190,6 +190,7 @@ class Published(Case):
 
     def test_answer_and_memory(self):
         model = fetched("BUSBAR_DEFAULT_MODEL")
+        self.ok("run", model, "-p", "x", "-n", "1")  # the gate, where it was not passed before, has memory of its own
         told = self.ok("run", model, "-p", "What is the capital of France?", "-n", "20", "--json").json()
         self.assertIn("Paris", told["text"])
         self.assertEqual(told["finish"], "stop")
