@@ -9,7 +9,7 @@ trials with a 95 % Wilson interval, and how often the op (or edge) named is one 
   gate     busbar eval with --gate auto and an empty cache folder (exit 4 and "[gate]")
   bisect   busbar verify --bisect (exit 1)
   verify   busbar verify, levels 2 and 4 (exit 1)
-  conform  busbar conform --quick, without a model (exit 1)
+  conform  busbar conform, without a model (exit 1)
 """
 import argparse
 import json
@@ -51,7 +51,7 @@ def command(check, options, chip):
     if check == "verify":
         return [options.busbar, "verify", options.model, "--chip", chip, "--positions", str(options.positions), "--context", "512",
                 *options.text]
-    return [options.busbar, "conform", "--quick", "--chip", chip]
+    return [options.busbar, "conform", "--chip", chip]
 
 
 def ask(check, options, chip, seed):
