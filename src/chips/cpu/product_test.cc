@@ -364,8 +364,13 @@ TEST_F(ProductTest, BoundSeesPlantedFaults) {
 // An output's bits depend on its width, encoding and instruction set alone.
 TEST_F(ProductTest, BitsDoNotDependOnRowsPartitionOrKernel) {
     each_isa([&](const Isa& isa) {
+#ifdef __SANITIZE_THREAD__  // every access is watched, ten times slower, and threads share a product alike at any width
+        const std::vector<int64_t> widths = {40, 576};
+#else
+        const std::vector<int64_t> widths = {3, 40, 576, 1024, 1025, 2815};
+#endif
         for (const Encoding* e : encodings())
-            for (const int64_t about : {3, 40, 576, 1024, 1025, 2815}) {
+            for (const int64_t about : widths) {
                 const bool long_sweep = about == 576 && (e->name == "q4_1" || e->name == "bf16");
                 const int64_t rows = long_sweep ? 211 : between(1, 17), outputs = between(1, 75);
                 Case c(e, any_width(*e, about), outputs, rows, random, between(0, 5));
