@@ -6,9 +6,9 @@
 namespace busbar::conform {
 
 /// A small change that must not pass. `apply` returns false where it does not fit the case. Where it changes one
-/// number, attempts 0 .. 7 change others: not every number of every case is read, or large enough to matter.
+/// number, attempts 0 .. 63 change others: not every number of every case is read, or large enough to matter.
 struct Mutation {
-    static constexpr int attempts = 8;
+    static constexpr int attempts = 64;
     std::string name;  ///< "attribute epsilon ...", "input x ...": what it touches stands first
     std::function<bool(Case&, int attempt)> apply;
 };
