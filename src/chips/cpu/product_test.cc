@@ -150,14 +150,17 @@ struct Case {
     }
     void run(const ProductKernels& kernels, bool panel, int64_t n_begin, int64_t n_end, int64_t m_begin, int64_t m_end,
              float* y) {
+        // Kept from run to run: a sanitizer makes taking and filling it dearer than most products. Whoever reads what
+        // he has not written shows.
+        thread_local std::vector<float> scratch;
         const size_t floats = kernels.scratch_floats(width);
-        const std::unique_ptr<float, void (*)(void*)> scratch(
-            static_cast<float*>(std::aligned_alloc(64, (floats * 4 + 63) / 64 * 64)), std::free);
-        std::fill_n(scratch.get(), floats, std::nanf(""));
+        if (scratch.size() != floats + 16) scratch = std::vector<float>(floats + 16);
+        float* const aligned = scratch.data() + (64 - reinterpret_cast<uintptr_t>(scratch.data()) % 64) % 64 / 4;
+        if (panel || m_end - m_begin > 1) std::fill_n(aligned, floats, std::nanf(""));
         Product p;
         p.encoding = encoding, p.weight = weight.data(), p.row_bytes = encoding->row_bytes(width), p.width = width;
         p.n_begin = n_begin, p.n_end = n_end, p.x = x.data() + m_begin * x_stride, p.x_stride = x_stride;
-        p.rows = m_end - m_begin, p.y = y + m_begin * outputs, p.y_stride = outputs, p.scratch = scratch.get();
+        p.rows = m_end - m_begin, p.y = y + m_begin * outputs, p.y_stride = outputs, p.scratch = aligned;
         (panel ? kernels.panel : kernels.vector)(p);
     }
     std::vector<float> product(const ProductKernels& kernels, bool panel) {

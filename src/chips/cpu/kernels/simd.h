@@ -32,9 +32,15 @@
 #endif
 #endif
 
+#ifdef BUSBAR_SANITIZED
+// Checks between every two accesses make inlining worth nothing, and compiling it twice as long.
+#define BUSBAR_INLINE inline
+#define BUSBAR_INLINE_LAMBDA
+#else
 #define BUSBAR_INLINE inline __attribute__((always_inline))
 // Behind a lambda's parameter list.
 #define BUSBAR_INLINE_LAMBDA __attribute__((always_inline))
+#endif
 
 // Vectors wider than the machine's never cross a call: all functions that take them are inlined.
 #pragma GCC diagnostic ignored "-Wpsabi"
