@@ -23,7 +23,7 @@ std::vector<Line> lines() {
     out.push_back({"Models", join_names(families(), [](const Family* f) { return f->models; })});
     out.push_back({"Containers", "GGUF v2 and v3, whole or split; safetensors folders, single or sharded"});
     out.push_back({"Weight encodings", join_names(encodings(), [](const Encoding* e) { return e->name; })});
-    out.push_back({"Rope kinds", "default, linear, dynamic, llama3, yarn"});
+    out.push_back({"Rope kinds", known_rope_kinds()});
     out.push_back(
         {"Chips", join_names(chip_table(), [](const ChipSpec& s) { return fmt::format("{} ({})", s.word, s.doc); })});
     out.push_back({"Passes", join_names(pipeline(), [](const Pass& p) { return p.name; })});

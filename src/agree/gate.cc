@@ -134,12 +134,8 @@ class Gate {
     }
 
     std::string compare(const std::vector<float>& whole, const std::vector<float>& alone, int64_t rows, bool& passed) {
-        const auto invariant = [&](size_t bucket) {
-            return std::ranges::all_of(model_.plans()[bucket].steps, [](const PlannedStep& s) {
-                return s.is_copy() || s.row->order == Order::invariant;
-            });
-        };
-        const bool bits = invariant(model_.bucket_for(rows)) && invariant(model_.bucket_for(1));
+        const bool bits =
+            why_other_bits(model_.plans()[model_.bucket_for(rows)], model_.plans()[model_.bucket_for(1)]).empty();
         double error = 0, size = 0;
         bool equal = true;
         for (size_t i = 0; i < whole.size(); ++i) {

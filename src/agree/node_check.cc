@@ -11,6 +11,7 @@
 #include "agree/sum_check.h"
 #include "agree/weight_sums.h"
 #include "base/check.h"
+#include "graph/memory.h"
 #include "plan/placement.h"
 
 namespace busbar::agree {
@@ -71,14 +72,7 @@ NodeChecker::NodeChecker(const LoadedModel& model, Device& reference, Options op
       options_(options),
       random_(fmt::format("node check {}", options.seed)),
       cache_(std::make_unique<CacheMirror>()) {
-    for (const Plan& plan : model.plans()) {
-        std::vector<int>& root = roots_.emplace_back(plan.graph.values().size());
-        for (size_t v = 0; v < root.size(); ++v) root[v] = static_cast<int>(v);
-        for (const Node& n : plan.graph.nodes()) {
-            if (n.op->is_view) root[n.outputs[0]] = root[n.inputs[0]];
-            if (n.op->updates_input >= 0) root[n.outputs[0]] = root[n.inputs[n.op->updates_input]];
-        }
-    }
+    for (const Plan& plan : model.plans()) roots_.push_back(memory_of_values(plan.graph));
 }
 
 NodeChecker::~NodeChecker() = default;

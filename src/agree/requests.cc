@@ -34,10 +34,9 @@ class Requests {
             throw does_not_fit("[requests] expected room for two sequences of {} positions, got {} sequences, {} pages",
                                prompt + singles, l.max_sequences, model.cache_pages());
         report_.sequences = sequences_;
-        report_.must_be_bits = std::ranges::all_of(model.plans(), [](const Plan& p) {
-            return std::ranges::all_of(
-                p.steps, [](const PlannedStep& s) { return s.is_copy() || s.row->order == Order::invariant; });
-        });
+        const std::vector<Plan>& plans = model.plans();
+        report_.must_be_bits =
+            std::ranges::all_of(plans, [&](const Plan& p) { return why_other_bits(plans[0], p).empty(); });
     }
 
     RequestReport run() {

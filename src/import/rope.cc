@@ -1,13 +1,17 @@
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
 
 #include "base/error.h"
+#include "import/arch/family.h"
 #include "import/config.h"
 
 namespace busbar {
 
 namespace {
 
+constexpr std::string_view kinds[] = {"default", "linear", "dynamic", "llama3", "yarn"};
 constexpr double pi = 3.14159265358979323846;
 
 // Llama 3.1: long wavelengths are slowed by `factor`, short ones kept, a linear ramp between.
@@ -48,8 +52,17 @@ double yarn(const RopeConfig& rope, double original, int64_t width, std::vector<
 
 }  // namespace
 
+std::string known_rope_kinds() {
+    return fmt::format("{}", fmt::join(kinds, ", "));
+}
+
 RotaryFrequencies rotary_frequencies(const RopeConfig& rope, int64_t width, int64_t trained_context, int64_t context,
                                      const std::string& address) {
+    if (std::ranges::find(kinds, rope.kind) == std::end(kinds))
+        throw bad_input(address,
+                        "[rope] kind {} is not one this build knows. Known: {}. Running without it would give wrong "
+                        "text.",
+                        quote(rope.kind), known_rope_kinds());
     RotaryFrequencies out;
     const auto d = static_cast<double>(width);
     const double original = rope.original_context > 0 ? rope.original_context : static_cast<double>(trained_context);
@@ -63,11 +76,6 @@ RotaryFrequencies rotary_frequencies(const RopeConfig& rope, int64_t width, int6
         llama3(rope, original, out.radians);
     } else if (rope.kind == "yarn") {
         out.scale = yarn(rope, original, width, out.radians);
-    } else if (rope.kind != "default" && rope.kind != "dynamic") {
-        throw bad_input(address,
-                        "[rope] kind {} is not one this build knows. Known: default, linear, dynamic, llama3, yarn. "
-                        "Running without it would give wrong text.",
-                        quote(rope.kind));
     }
     return out;
 }

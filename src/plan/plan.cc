@@ -9,6 +9,7 @@
 #include "base/bytes.h"
 #include "base/check.h"
 #include "base/error.h"
+#include "graph/memory.h"
 #include "plan/placement.h"
 #include "plan/rows.h"
 #include "plan/scratch.h"
@@ -216,12 +217,7 @@ class Planner {
     // record and constants alone is made on every chip that reads it: cheaper than a crossing.
     void make_steps() {
         const Graph& g = plan_.graph;
-        root_.resize(g.values().size());
-        for (size_t v = 0; v < root_.size(); ++v) root_[v] = static_cast<int>(v);
-        for (const Node& n : g.nodes()) {
-            if (n.op->is_view) root_[n.outputs[0]] = root_[n.inputs[0]];
-            if (n.op->updates_input >= 0) root_[n.outputs[0]] = root_[n.inputs[n.op->updates_input]];
-        }
+        root_ = memory_of_values(g);
         std::vector<std::set<int>> on(g.values().size());  // by root: chips that hold it already
         const std::function<void(int, int)> need = [&](int v, int c) {
             const int r = root_[v];

@@ -82,6 +82,8 @@ struct Plan {
     double seconds() const;
     uint64_t weight_bytes() const;  ///< read per step at most: each weight once
     Cost total() const;
+    /// Every kernel promises order invariant: the number of rows in a step changes no row's bits.
+    bool invariant() const;
     std::map<std::string, int> nodes_per_chip() const;
     std::map<std::string, double> flops_share() const;
     /// "placed 272/272 nodes on cpu (100 % of flops), 0 copies, 98 MB", and what the chips asked for refused.
@@ -94,5 +96,9 @@ struct Plan {
 /// else to the next that takes it; nodes that share a state stay together. Throws Error{chip} where no chip can take a
 /// node, or a fallback is not allowed: the message lists nodes and reasons.
 Plan make_plan(const Graph& graph, std::span<const Profile* const> chips, const PlanOptions& options);
+
+/// Why a row of a step may get other bits from plan `b` than from plan `a` of the same graph; "" if it cannot: all
+/// kernels of both promise order invariant, and they are the same ones (two that each keep an order may keep another).
+std::string why_other_bits(const Plan& a, const Plan& b);
 
 }  // namespace busbar

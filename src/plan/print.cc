@@ -49,7 +49,29 @@ std::string place_words(const Plan& plan, int chip, int v) {
     return "?";
 }
 
+bool keeps_order(const PlannedStep& s) {
+    return s.is_copy() || s.row->order == Order::invariant;
+}
+
 }  // namespace
+
+bool Plan::invariant() const {
+    return std::ranges::all_of(steps, keeps_order);
+}
+
+std::string why_other_bits(const Plan& a, const Plan& b) {
+    for (const Plan* plan : {&a, &b})
+        if (const auto s = std::ranges::find_if_not(plan->steps, keeps_order); s != plan->steps.end())
+            return fmt::format("{} promises no order", s->row->name);
+    const auto [x, y] = std::ranges::mismatch(a.steps, b.steps, [](const PlannedStep& s, const PlannedStep& t) {
+        return s.row == t.row && s.chip == t.chip && s.from == t.from;
+    });
+    const auto name = [](const Plan& plan, const auto& s) {
+        return s == plan.steps.end() ? "nothing" : s->is_copy() ? "a copy" : s->row->name;
+    };
+    if (x == a.steps.end() && y == b.steps.end()) return "";
+    return fmt::format("{} in one, {} in the other", name(a, x), name(b, y));
+}
 
 double Plan::seconds() const {
     double s = 0;

@@ -20,6 +20,8 @@ struct Family {
 
 extern const Family family_llama, family_mistral, family_qwen2, family_qwen3;
 std::span<const Family* const> families();
+/// "default, linear, ...": what rotary_frequencies() knows.
+std::string known_rope_kinds();
 
 // Shared reading, in arch/read_gguf.cc and arch/read_config.cc. Each family says what it adds.
 
