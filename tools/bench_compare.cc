@@ -243,6 +243,9 @@ std::string text_of(const Json& run) {
                           e.at("other_first").get<int64_t>(), positions, e.at("broken").get<int64_t>(),
                           e.at("against").get<std::string>(), e.at("text").get<std::string>());
     }
+    if (run.contains("start"))
+        text += fmt::format("start     ready for a prompt after {:.3f} s, its first token after {:.3f} s\n",
+                            run["start"].value("ready_s", 0.0), run["start"].value("first_token_s", 0.0));
     if (run.contains("memory")) {
         const auto mb = [&](const char* key) { return run["memory"].value(key, 0.0) / 1e6; };
         text += fmt::format(

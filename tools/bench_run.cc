@@ -27,7 +27,7 @@ std::vector<int32_t> made_up_tokens(int64_t n, int64_t vocabulary) {
 }
 
 struct Times {
-    double prefill = 0, decode = 0;
+    double prefill = 0, decode = 0, first_token = 0;  ///< first_token: seconds since the program started
 };
 
 // One timed run: `batch` prompts of `prompt` tokens after `depth` others, then `tokens` steps of one token each.
@@ -49,7 +49,7 @@ Times run_once(LoadedModel& model, const Options& o, int64_t tokens) {
     }
     while (engine.step()) {
     }
-    const Times times{first - begin, seconds_since_start() - first};
+    const Times times{first - begin, seconds_since_start() - first, first};
     stop_if_interrupted();
     return times;
 }
@@ -264,9 +264,12 @@ Json measure(const Options& o) {
             load.sequences = o.batch;
             load.logit_rows = o.batch;
             load.chunk = std::max<int64_t>(load.chunk, o.batch);
+            load.programs_late = true;  // as `run` has it
         });
         print_placement(model);
-        run_once(*model.loaded, o, 1);               // warm
+        const double ready = seconds_since_start();
+        const Times warm = run_once(*model.loaded, o, 1);
+        run["start"] = {{"ready_s", ready}, {"first_token_s", warm.first_token}};
         run["memory"] = memory_json(*model.loaded);  // measuring the roofs takes a large buffer of its own
         const MemoryUse use = model.loaded->memory();
         run["memory"]["planned"] = use.total();

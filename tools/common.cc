@@ -10,6 +10,7 @@
 #include <atomic>
 #include <cerrno>
 #include <cstring>
+#include <future>
 #include <map>
 
 #include "agree/admit.h"
@@ -129,6 +130,14 @@ int64_t choose_context(const CommonOptions& o, const DecoderConfig& config) {
     return o.context > 0 ? static_cast<int64_t>(round_up(o.context, page_positions)) : default_context(config);
 }
 
+static void check_tokenizer_of(const OpenModel& m, const Tokenizer& tokenizer) {
+    if (tokenizer.size() > m.loaded->vocabulary())
+        throw bad_input(m.file.path,
+                        "[tokenizer] expected at most {} tokens, as many as the embedding has rows, got {}: the "
+                        "tokenizer is of another model",
+                        m.loaded->vocabulary(), tokenizer.size());
+}
+
 OpenModel open_model(const CommonOptions& o, const std::function<void(LoadOptions&)>& adjust) {
     const double before = seconds_since_start();
     OpenModel m;
@@ -136,6 +145,13 @@ OpenModel open_model(const CommonOptions& o, const std::function<void(LoadOption
         const Span span("open model");
         m.file = open_model_file(o.model);
     }
+    // Independent of planning and loading, and as long as they are. Declared after m.file: it ends before that goes.
+    std::future<std::unique_ptr<Tokenizer>> tokenizer;
+    if (o.with_tokenizer)
+        tokenizer = std::async(std::launch::async, [&file = m.file] {
+            const Span span("open tokenizer");
+            return open_tokenizer(file);
+        });
     m.chips = open_chips(o);
     const DecoderConfig config = read_config(m.file);
     LoadOptions load;
@@ -171,18 +187,22 @@ OpenModel open_model(const CommonOptions& o, const std::function<void(LoadOption
     log_rows(*m.loaded);
     stop_if_interrupted();
     if (gated) pass_gate(o, m);
+    if (o.with_tokenizer) {
+        m.tokenizer = tokenizer.get();
+        check_tokenizer_of(m, *m.tokenizer);
+    }
     return m;
 }
 
 std::unique_ptr<Tokenizer> open_tokenizer_of(const OpenModel& m) {
     const Span span("open tokenizer");
     std::unique_ptr<Tokenizer> tokenizer = open_tokenizer(m.file);
-    if (tokenizer->size() > m.loaded->vocabulary())
-        throw bad_input(m.file.path,
-                        "[tokenizer] expected at most {} tokens, as many as the embedding has rows, got {}: the "
-                        "tokenizer is of another model",
-                        m.loaded->vocabulary(), tokenizer->size());
+    check_tokenizer_of(m, *tokenizer);
     return tokenizer;
+}
+
+std::unique_ptr<Tokenizer> take_tokenizer_of(OpenModel& m) {
+    return m.tokenizer ? std::move(m.tokenizer) : open_tokenizer_of(m);
 }
 
 void print_placement(const OpenModel& m) {

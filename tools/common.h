@@ -24,7 +24,8 @@ struct CommonOptions {
     std::string isa;
     bool no_fallback = false;
     std::string numerics = "accurate", order = "free", split, gate = "auto", kv;
-    bool gate_again = false;  ///< no flag: a chip that was lost is not believed for what it passed before
+    bool with_tokenizer = false;  ///< no flag: opened beside the model, on a thread of its own
+    bool gate_again = false;      ///< no flag: a chip that was lost is not believed for what it passed before
     int threads = 0;
     int64_t context = 0;
     std::vector<std::string> skip_passes;
@@ -52,6 +53,7 @@ struct OpenModel {
     OpenChips chips;
     std::vector<int64_t> end_ids;  ///< from the model's own files, besides the tokenizer's
     std::unique_ptr<LoadedModel> loaded;
+    std::unique_ptr<Tokenizer> tokenizer;  ///< where with_tokenizer asked for it
     double load_seconds = 0;
     Json verdict;  ///< of the gate, agree::Admission; null where it was off, or the chip is the oracle
 };
@@ -63,6 +65,8 @@ OpenModel open_model(const CommonOptions& options, const std::function<void(Load
 /// The tokenizer of an open model. Throws Error{bad_input} if it has none or one of another model: ids that the
 /// embedding lacks.
 std::unique_ptr<Tokenizer> open_tokenizer_of(const OpenModel& model);
+/// The one that was opened with the model, else as above.
+std::unique_ptr<Tokenizer> take_tokenizer_of(OpenModel& model);
 
 /// --gate full: levels 2 and 4 of docs/agreement.md too, over 500 positions. Throws Error{chip} where they do not
 /// agree.

@@ -50,6 +50,10 @@ void add_generate(CLI::App& app, GenerateOptions& o) {
         ->type_name("K")
         ->capture_default_str()
         ->check(whole_number(0, 1000));
+    app.add_option("--speculate", o.speculate, "guess next tokens and verify them: auto (where it pays), on, off")
+        ->type_name("WORD")
+        ->capture_default_str()
+        ->check(one_of({"auto", "on", "off"}));
 }
 
 static void run_request(Engine& engine, int number, const Answer& answer, size_t prompt) {
@@ -88,6 +92,7 @@ Answer generate(Session& session, const Tokenizer& tokenizer, const std::vector<
         emit(filter.add(decoder.add(token)));
         return !filter.stopped();
     };
+    const SpeculationCounts before = session.engine().drafts();
     const double begin = seconds_since_start();
     int number = session.engine().add(request, std::move(past));
     while (true) {
@@ -105,21 +110,35 @@ Answer generate(Session& session, const Tokenizer& tokenizer, const std::vector<
     if (!filter.stopped()) emit(filter.add(decoder.finish()));
     emit(filter.finish());
     const double end = seconds_since_start();
+    answer.first_token = first_token;
     answer.prefill_seconds = (answer.tokens.empty() ? end : first_token) - begin;
     answer.decode_seconds = answer.tokens.empty() ? 0 : end - first_token;
+    answer.speculate = o.speculate;
+    answer.why_no_drafts = engine.why_no_drafts();
+    answer.drafts = engine.drafts();
+    if (engine.drafts().steps >= before.steps) answer.drafts -= before;  // else a chip was lost: another engine
     answer.past = engine.take_past(number);
     return answer;
 }
 
 Json answer_json(const Answer& a, const std::vector<int32_t>& prompt, const OpenModel& m) {
-    Json out = {
-        {"prompt_tokens", prompt},
-        {"tokens", a.tokens},
-        {"text", a.text},
-        {"finish", name_of(a.finish)},
-        {"placement", placement_json(*m.loaded)},
-        {"timing", {{"load_s", m.load_seconds}, {"prefill_s", a.prefill_seconds}, {"decode_s", a.decode_seconds}}},
-        {"memory", memory_json(*m.loaded)}};
+    Json out = {{"prompt_tokens", prompt},
+                {"tokens", a.tokens},
+                {"text", a.text},
+                {"finish", name_of(a.finish)},
+                {"placement", placement_json(*m.loaded)},
+                {"timing",
+                 {{"load_s", m.load_seconds},
+                  {"prefill_s", a.prefill_seconds},
+                  {"decode_s", a.decode_seconds},
+                  {"first_token_s", a.first_token}}},
+                {"speculation",
+                 {{"mode", a.speculate},
+                  {"off_because", a.why_no_drafts},
+                  {"steps", a.drafts.steps},
+                  {"drafted", a.drafts.drafted},
+                  {"accepted", a.drafts.accepted}}},
+                {"memory", memory_json(*m.loaded)}};
     if (!a.logprobs.empty()) {
         out["logprobs"] = Json::array();
         for (const auto& best : a.logprobs) {
@@ -129,6 +148,12 @@ Json answer_json(const Answer& a, const std::vector<int32_t>& prompt, const Open
         }
     }
     return out;
+}
+
+static std::string draft_words(const SpeculationCounts& c) {
+    if (c.drafted == 0) return "";
+    return fmt::format("; {} of {} drafts right ({:.0f} %)", c.accepted, c.drafted,
+                       100 * static_cast<double>(c.accepted) / static_cast<double>(c.drafted));
 }
 
 static std::string copied_words(const CopyUse& c) {
@@ -143,7 +168,7 @@ std::string speed_line(const Answer& a, size_t prompt_tokens, const LoadedModel&
                        prompt_tokens, rate(static_cast<double>(prompt_tokens), a.prefill_seconds), a.tokens.size(),
                        rate(static_cast<double>(a.tokens.size()) - 1, a.decode_seconds),
                        (model.memory().total() + 500000) / 1000000, (peak_resident_bytes() + 500000) / 1000000) +
-           copied_words(model.copied());
+           draft_words(a.drafts) + copied_words(model.copied());
 }
 
 void print_logprobs(const Answer& a, const Tokenizer& tokenizer) {

@@ -77,8 +77,8 @@ int run(const RunOptions& o) {
     apply_common(o.common);
     check_together(o);
     if (o.has_prompt && o.prompt.empty()) throw empty_prompt();
-    Session session(o.common);
-    const std::unique_ptr<Tokenizer> tokenizer = open_tokenizer_of(session.model());
+    Session session(o.common, *parse_speculate(o.generate.speculate));
+    const std::unique_ptr<Tokenizer> tokenizer = take_tokenizer_of(session.model());
     if (!o.has_prompt && o.messages_file.empty() && isatty(STDIN_FILENO)) {
         if (o.raw) throw usage_error("[cli] --raw: expected a prompt (-p TEXT, -p - or a pipe), got a chat");
         const std::string source = o.template_file.empty() ? "" : read_text(o.template_file);

@@ -26,7 +26,8 @@ std::string chips_without(const std::string& chips, const std::string& lost) {
 
 }  // namespace
 
-Session::Session(const CommonOptions& options) : options_(options) {
+Session::Session(const CommonOptions& options, Speculate speculate) : options_(options), speculate_(speculate) {
+    options_.with_tokenizer = true;
     try {
         open();
     } catch (const ChipLost& lost) {
@@ -37,8 +38,13 @@ Session::Session(const CommonOptions& options) : options_(options) {
 Session::~Session() = default;
 
 void Session::open() {
-    model_ = std::make_unique<OpenModel>(open_model(options_));
-    engine_ = std::make_unique<Engine>(*model_->loaded);
+    model_ = std::make_unique<OpenModel>(open_model(options_, [this](LoadOptions& load) {
+        load.speculate = speculate_ != Speculate::off;
+        load.programs_late = true;
+    }));
+    EngineOptions engine;
+    engine.speculate = speculate_;
+    engine_ = std::make_unique<Engine>(*model_->loaded, engine);
 }
 
 bool Session::go_on_without(const ChipLost& lost) {
@@ -47,6 +53,7 @@ bool Session::go_on_without(const ChipLost& lost) {
     if (left.empty()) left = fallback_chip();
     note("{}; the plan is made again without it, on {}", lost.what(), left);
     options_.chip = left;
+    options_.with_tokenizer = false;  // whoever holds this session has one by now, or opens it
     options_.split.clear();
     if (model_) files_.push_back(model_->file);
     engine_.reset();

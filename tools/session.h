@@ -12,7 +12,7 @@ namespace busbar {
 class Session {
   public:
     /// Throws what open_model throws.
-    explicit Session(const CommonOptions& options);
+    explicit Session(const CommonOptions& options, Speculate speculate);
     ~Session();
     OpenModel& model() { return *model_; }
     Engine& engine() { return *engine_; }
@@ -25,6 +25,7 @@ class Session {
     void open();
 
     CommonOptions options_;
+    Speculate speculate_;
     std::vector<ModelFile> files_;  ///< of models given up: a tokenizer may still read its own
     std::unique_ptr<OpenModel> model_;
     std::unique_ptr<Engine> engine_;

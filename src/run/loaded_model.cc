@@ -29,7 +29,7 @@ MemoryUse& MemoryUse::operator+=(const MemoryUse& o) {
 }
 
 LoadedModel::LoadedModel(std::vector<Plan> plans, std::vector<std::shared_ptr<const MappedFile>> files,
-                         std::vector<Device*> devices, int64_t cache_pages)
+                         std::vector<Device*> devices, int64_t cache_pages, bool programs_late)
     : plans_(std::move(plans)), files_(std::move(files)), devices_(std::move(devices)) {
     BUSBAR_CHECK(!plans_.empty());
     for (const Plan& plan : plans_)
@@ -43,7 +43,8 @@ LoadedModel::LoadedModel(std::vector<Plan> plans, std::vector<std::shared_ptr<co
     check_fit();
     load_weights();
     load_constants();
-    for (size_t b = 0; b < plans_.size(); ++b) prepare(b);
+    parts_.resize(plans_.size());
+    for (size_t b = 0; b < plans_.size() && !programs_late; ++b) prepare(b);
 }
 
 LoadedModel::~LoadedModel() = default;
@@ -184,7 +185,7 @@ Operand LoadedModel::operand(size_t bucket, int chip, int v) const {
 
 void LoadedModel::prepare(size_t bucket) {
     const Plan& plan = plans_[bucket];
-    std::vector<Part>& parts = parts_.emplace_back();
+    std::vector<Part>& parts = parts_[bucket];
     for (size_t first = 0; first < plan.steps.size();) {
         const PlannedStep& begin = plan.steps[first];
         size_t last = first + 1;
@@ -220,6 +221,7 @@ void LoadedModel::step(const StepRecord& record, StepObserver* observer) {
     const size_t bucket = bucket_for(record.header().rows);
     BUSBAR_CHECK(record.header().rows <= plans_[bucket].options.binding.rows &&
                  record.header().logit_rows <= plans_[bucket].options.binding.logit_rows);
+    if (parts_[bucket].empty()) prepare(bucket);
     last_bucket_ = bucket;
     record_ = &record;
     std::copy_n(record.words().begin() + layout_.logit_rows(), record.header().logit_rows, last_logit_rows_.begin());

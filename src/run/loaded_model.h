@@ -42,9 +42,11 @@ class LoadedModel {
   public:
     /// `plans`: of one graph, smallest bucket first, sharing one step layout and the places of states. `files` hold the
     /// weights. `devices`: one for each chip of the plans; they must outlive the model. `cache_pages`: in all; 0 =
-    /// enough for every sequence to fill its context. Throws Error{does_not_fit} with the numbers and what would fit.
+    /// enough for every sequence to fill its context. `programs_late`: a bucket's programs are prepared at its first
+    /// step, so that an answer begins sooner, not all of them now. Throws Error{does_not_fit} with the numbers and what
+    /// would fit.
     LoadedModel(std::vector<Plan> plans, std::vector<std::shared_ptr<const MappedFile>> files,
-                std::vector<Device*> devices, int64_t cache_pages = 0);
+                std::vector<Device*> devices, int64_t cache_pages = 0, bool programs_late = false);
     ~LoadedModel();
 
     const StepLayout& layout() const { return layout_; }
@@ -120,7 +122,7 @@ class LoadedModel {
     std::vector<std::vector<int>> planned_states_;                 ///< by bucket: index into states_
     std::vector<std::unique_ptr<Buffer>> scratch_;                 ///< by chip
     std::vector<std::vector<std::unique_ptr<Buffer>>> constants_;  ///< by bucket, then chip
-    std::vector<std::vector<Part>> parts_;                         ///< by bucket
+    std::vector<std::vector<Part>> parts_;                         ///< by bucket; empty: not prepared yet
     std::vector<MemoryUse> memory_;                                ///< by chip
     CopyUse copied_;
     int64_t cache_pages_ = 0;

@@ -26,6 +26,7 @@ RUN = {
     "--repeat-penalty": (("1", "1.3"), ("0", "-1", "inf"), "--repeat-penalty: expected a number above 0"),
     "--seed": (("0", "12345678901"), ("-1", "x"), "--seed: expected a whole number"),
     "--logprobs": (("0", "3"), ("-1", "1001"), "--logprobs: expected a whole number of 0 to 1000"),
+    "--speculate": (("auto", "on", "off"), ("yes", ""), "--speculate: expected auto, on or off"),
     "--stop": (("x",), ("",), "--stop: expected some text"),
 }
 

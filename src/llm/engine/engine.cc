@@ -4,6 +4,7 @@
 
 #include "base/check.h"
 #include "base/error.h"
+#include "base/log.h"
 #include "base/trace.h"
 
 namespace busbar {
@@ -38,7 +39,14 @@ std::string_view name_of(Finish f) {
 }
 
 Engine::Engine(LoadedModel& model, const EngineOptions& options)
-    : model_(model), options_(options), cache_(model), record_(model.layout()) {}
+    : model_(model), options_(options), cache_(model), record_(model.layout()) {
+    if (options_.speculate == Speculate::off) return;
+    why_no_drafts_ = why_not_speculate(model, most_drafts_);
+    if (why_no_drafts_.empty())
+        speculation_.emplace(options_.speculate);
+    else
+        detail("no drafts: {}", why_no_drafts_);
+}
 Engine::~Engine() = default;
 
 void Engine::check(const Request& request) const {
@@ -99,12 +107,14 @@ bool Engine::step() {
     const int64_t rows = record_.header().rows;
     const double begin = seconds_since_start();
     {
-        const Span span(rows > static_cast<int64_t>(in_step_.size()) ? "prefill" : "decode", LogLevel::all, rows);
+        const bool decodes = rows - drafts_ == static_cast<int64_t>(in_step_.size());
+        const Span span(decodes ? "decode" : "prefill", LogLevel::all, rows);
         model_.step(record_, options_.watch ? options_.watch->begin(rows) : nullptr);
     }
     const double seconds = seconds_since_start() - begin;
     if (options_.watch) options_.watch->end(rows, seconds);
     learn(seconds);
+    if (drafted_) speculation_->took(rows, seconds);
     hand_out();
     return true;
 }
@@ -186,25 +196,39 @@ void Engine::take_rows(Active& a, int64_t n) {
     cache_.fill(a.past, record_.block_row(sequence));
     for (int64_t i = 0; i < n; ++i, ++header.rows) {
         const int64_t position = a.past.length - n + i;
-        record_.token_ids()[header.rows] = a.tokens[position];
+        const auto known = static_cast<int64_t>(a.tokens.size());
+        record_.token_ids()[header.rows] =
+            position < known ? a.tokens[position] : speculation_->draft(position - known);
         record_.positions()[header.rows] = static_cast<int32_t>(position);
         record_.sequences()[header.rows] = sequence;
     }
-    a.logit_row = -1;
-    if (a.left() == 0) {
-        record_.logit_rows()[header.logit_rows] = header.rows - 1;
-        a.logit_row = header.logit_rows++;
-    }
+    // Logits after the last known token, and after each draft.
+    a.logit_row = a.left() <= 0 ? header.logit_rows : -1;
+    for (int64_t i = a.left(); i <= 0; ++i)
+        record_.logit_rows()[header.logit_rows++] = static_cast<int32_t>(header.rows - 1 + i);
     in_step_.push_back(&a);
     header.sequences = static_cast<int32_t>(in_step_.size());
+}
+
+// The only answer under way: its next row, and drafts of what may follow, as far as it may go on at all.
+void Engine::take_with_drafts(Active& a) {
+    int64_t most = std::min(most_drafts_, model_.context() - static_cast<int64_t>(a.tokens.size()) - 1);
+    if (a.request.max_tokens > 0)
+        most = std::min(most, a.request.max_tokens - static_cast<int64_t>(a.generated.size()) - 1);
+    drafted_ = true;
+    drafts_ = speculation_->propose(a.tokens, most);
+    take_rows(a, 1 + drafts_);
 }
 
 // Decoding sequences first, one row each, so that a long prompt never keeps them waiting for more than one chunk;
 // prompts share the rest, so that a short one is not kept waiting by a long one.
 void Engine::make_record() {
     in_step_.clear();
+    drafts_ = 0;
+    drafted_ = false;
     StepHeader& header = record_.header();
     header.rows = header.logit_rows = header.sequences = 0;
+    if (speculation_ && running() == 1 && running_[0]->left() == 1) return take_with_drafts(*running_[0]);
     const StepLayout& layout = model_.layout();
     std::vector<Active*> prompts;
     for (Active* a : running_) {
@@ -228,18 +252,31 @@ void Engine::make_record() {
 
 void Engine::hand_out() {
     for (Active* a : in_step_) {
-        if (options_.keep_prefixes) cache_.publish(a->past, a->tokens, a->request.space, a->published);
         if (a->logit_row >= 0) hand_out(*a);
+        if (options_.keep_prefixes) cache_.publish(a->past, a->tokens, a->request.space, a->published);
     }
     std::erase_if(running_, [](const Active* a) { return a->finish != Finish::none; });
 }
 
+// One token, and one more for every draft that came true. What was computed for the others is forgotten.
 void Engine::hand_out(Active& a) {
-    const std::span<const float> logits = model_.logits(a.logit_row);
+    const int64_t before = a.past.length - drafts_;
+    int64_t right = 0;
+    while (true) {
+        const int32_t token = hand_out_token(a, a.logit_row + right);
+        const bool go_on = drafted_ && speculation_->confirm(right, token);
+        if (!go_on || a.finish != Finish::none) break;
+        ++right;
+    }
+    cache_.truncate(a.past, before + right);
+}
+
+int32_t Engine::hand_out_token(Active& a, int64_t logit_row) {
+    const std::span<const float> logits = model_.logits(logit_row);
     const int32_t token = a.sampler.choose(logits, a.tokens, static_cast<int64_t>(a.tokens.size()));
     if (std::ranges::find(a.request.end_ids, token) != a.request.end_ids.end()) {
         a.finish = Finish::stop;
-        return;
+        return token;
     }
     a.tokens.push_back(token);
     a.generated.push_back(token);
@@ -258,6 +295,7 @@ void Engine::hand_out(Active& a) {
                static_cast<int64_t>(a.tokens.size()) == model_.context()) {
         a.finish = Finish::length;
     }
+    return token;
 }
 
 void Engine::finish(int request) {

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "llm/cache/cache.h"
+#include "llm/engine/speculate.h"
 #include "llm/sample/sample.h"
 
 namespace busbar {
@@ -48,7 +49,10 @@ struct EngineOptions {
     double step_seconds = 0;
     double prompt_step_seconds = 0;  ///< the same while there are only prompts: how soon a newcomer or a cancel is seen
     bool keep_prefixes = false;      ///< pasts are kept for later requests that begin alike
-    StepWatch* watch = nullptr;      ///< what it throws is thrown by step(), before a token is handed out
+    /// While one answer is generated alone, drafts of its next tokens are verified with it: the same tokens, in fewer
+    /// steps. Off with why_no_drafts() where a step of a few rows may give other bits than steps of one.
+    Speculate speculate = Speculate::off;
+    StepWatch* watch = nullptr;  ///< what it throws is thrown by step(), before a token is handed out
 };
 
 /// Generates for several requests at once: every step takes rows of all of them, prompts in chunks. Requests are
@@ -80,6 +84,10 @@ class Engine {
     Cache::Sequence take_past(int request);
     void forget(int request);
 
+    /// Drafts of all requests so far; why there are none though they were asked for, "" if there may be.
+    SpeculationCounts drafts() const { return speculation_ ? speculation_->counts() : SpeculationCounts{}; }
+    const std::string& why_no_drafts() const { return why_no_drafts_; }
+
     int64_t running() const { return static_cast<int64_t>(running_.size()); }
     int64_t waiting() const { return static_cast<int64_t>(waiting_.size()); }
     Cache& cache() { return cache_; }
@@ -95,10 +103,12 @@ class Engine {
     void admit_waiting();
     int64_t prompt_rows(bool decoding) const;
     void take_rows(Active& a, int64_t n);
+    void take_with_drafts(Active& a);
     void make_record();
     void learn(double seconds);
     void hand_out();
     void hand_out(Active& a);
+    int32_t hand_out_token(Active& a, int64_t logit_row);
 
     LoadedModel& model_;
     EngineOptions options_;
@@ -111,6 +121,11 @@ class Engine {
     std::vector<Active*> in_step_;  ///< by sequence number of this step
     size_t turn_ = 0;               ///< which prompt is served first: another one each step
     double row_seconds_ = 0;        ///< what a row of a prompt costs, learnt
+    std::optional<Speculation> speculation_;
+    std::string why_no_drafts_;
+    int64_t most_drafts_ = 0;  ///< that fit a step
+    bool drafted_ = false;     ///< this step is of one sequence, and drafts were looked up for it
+    int64_t drafts_ = 0;       ///< how many of its rows are drafts, after the one that is none
 };
 
 }  // namespace busbar

@@ -5,6 +5,7 @@
 
 #include "base/check.h"
 #include "base/trace.h"
+#include "llm/engine/speculate.h"
 #include "plan/placement.h"
 
 namespace busbar {
@@ -13,7 +14,8 @@ namespace {
 
 // One row for decoding, a few for small batches, a chunk for prompts.
 std::vector<int64_t> buckets(const LoadOptions& o) {
-    std::set<int64_t> rows = {1, std::min(o.chunk, std::max<int64_t>(1, o.sequences)), o.chunk};
+    const int64_t few = std::max<int64_t>(o.sequences, o.speculate ? most_drafts + 1 : 1);
+    std::set<int64_t> rows = {1, std::min(o.chunk, few), o.chunk};
     if (o.chunk > 16) rows.insert(16);
     return {rows.begin(), rows.end()};
 }
@@ -31,7 +33,7 @@ std::vector<Plan> plan_buckets(const Graph& graph, std::span<const Profile* cons
         for (const int64_t rows : buckets(options)) {
             const Span span("plan", LogLevel::details, rows);
             o.binding.rows = rows;
-            o.binding.logit_rows = std::min(rows, options.logit_rows);
+            o.binding.logit_rows = std::min(rows, o.layout->max_logit_rows);
             plans.push_back(make_plan(graph, chips, o));
             for (const PlannedState& s : plans.back().states) {
                 const std::string& name = plans.back().graph.values()[s.value].name;
@@ -71,7 +73,9 @@ ReadyModel load_model(ImportedModel model, const std::vector<Device*>& devices, 
     o.cache_element = options.cache_element;
     o.fallback_allowed = options.fallback_allowed;
     o.asked = options.asked;
-    o.layout = StepLayout{options.chunk, options.logit_rows, options.sequences, context / page_positions};
+    const int64_t logit_rows =
+        std::min(options.chunk, std::max<int64_t>(options.logit_rows, options.speculate ? most_drafts + 1 : 1));
+    o.layout = StepLayout{options.chunk, logit_rows, options.sequences, context / page_positions};
     o.binding = {1, 1, options.sequences, context};
     o.layers = options.layers;
     if (o.layers.empty() && o.asked > 1) {
@@ -83,8 +87,8 @@ ReadyModel load_model(ImportedModel model, const std::vector<Device*>& devices, 
     }
     std::vector<Plan> plans = plan_buckets(model.graph, chips, o, options);
     const Span span("load");
-    ready.loaded =
-        std::make_unique<LoadedModel>(std::move(plans), std::move(model.files), devices, options.cache_pages);
+    ready.loaded = std::make_unique<LoadedModel>(std::move(plans), std::move(model.files), devices, options.cache_pages,
+                                                 options.programs_late);
     return ready;
 }
 

@@ -14,12 +14,14 @@ namespace busbar {
 struct LoadOptions {
     Accuracy accuracy = Accuracy::accurate;
     Order order = Order::free;
-    std::string cache_element;  ///< "" = the chip's most exact one
-    int64_t context = 4096;     ///< positions per sequence; rounded up to whole pages
-    int64_t sequences = 1;      ///< that may be in one step
-    int64_t cache_pages = 0;    ///< in all; 0 = enough for every sequence to fill its context
-    int64_t chunk = 512;        ///< rows of the largest bucket
-    int64_t logit_rows = 1;     ///< rows whose logits one step may ask for
+    std::string cache_element;   ///< "" = the chip's most exact one
+    int64_t context = 4096;      ///< positions per sequence; rounded up to whole pages
+    int64_t sequences = 1;       ///< that may be in one step
+    int64_t cache_pages = 0;     ///< in all; 0 = enough for every sequence to fill its context
+    int64_t chunk = 512;         ///< rows of the largest bucket
+    int64_t logit_rows = 1;      ///< rows whose logits one step may ask for
+    bool speculate = false;      ///< drafts may be verified: a bucket of few rows, with logits of all of them
+    bool programs_late = false;  ///< prepared at the first step of each bucket: an answer begins sooner
     std::set<std::string> skip_passes;
     bool fallback_allowed = true;
     size_t asked = 1;         ///< so many of the chips were asked for; the others take what these refuse
