@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Writes a GGUF file with the shape of a published model and random weights, for `busbar bench`: speed does not depend on values.
 
-usage: bench/make_model.py OUT.gguf [--shape qwen3-0.6b | smollm2-135m | llama-8b] [--type q8_0 | bf16 | f16 | q4_0 | q4_1]
+usage: bench/make_model.py OUT.gguf [--shape qwen3-0.6b | smollm2-135m | llama-8b] [--type q8_0 | bf16 | f16 | q4_0 | q4_1] [--vocabulary]
+--vocabulary  with a tokenizer of single bytes, for programs that do not open a model without one (`busbar serve`)
 """
 import argparse
 import os
@@ -25,13 +26,31 @@ def string(text):
     return struct.pack("<Q", len(data)) + data
 
 
-def metadata(shape):
+def array(kind, items):
+    return struct.pack("<IQ", kind, len(items)) + b"".join(items)
+
+
+def vocabulary(size):
+    """The letters of byte-level vocabularies, one merge because readers want some, and words that no text has."""
+    plain = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    letters = [chr(b) for b in plain] + [chr(256 + i) for i in range(256 - len(plain))]
+    tokens = letters + ["he", "<|end|>"]
+    tokens += [f"<{i}>" for i in range(len(tokens), size)]
+    return [("tokenizer.ggml.model", 8, string("gpt2")), ("tokenizer.ggml.pre", 8, string("gpt-2")), ("tokenizer.ggml.tokens", 9, array(8, [string(t) for t in tokens])),
+            ("tokenizer.ggml.token_type", 9, array(5, [struct.pack("<i", 3 if t == "<|end|>" else 1) for t in tokens])),
+            ("tokenizer.ggml.merges", 9, array(8, [string("h e")])), ("tokenizer.ggml.eos_token_id", 4, struct.pack("<I", 257)),
+            ("tokenizer.ggml.add_bos_token", 7, b"\0")]
+
+
+def metadata(shape, with_vocabulary):
     a = shape["arch"]
     entries = [("general.architecture", 8, string(a)), (f"{a}.context_length", 4, struct.pack("<I", 40960)), (f"{a}.embedding_length", 4, struct.pack("<I", shape["hidden"])),
                (f"{a}.block_count", 4, struct.pack("<I", shape["layers"])), (f"{a}.feed_forward_length", 4, struct.pack("<I", shape["inner"])),
                (f"{a}.attention.head_count", 4, struct.pack("<I", shape["heads"])), (f"{a}.attention.head_count_kv", 4, struct.pack("<I", shape["kv"])),
                (f"{a}.attention.key_length", 4, struct.pack("<I", shape["head"])), (f"{a}.attention.value_length", 4, struct.pack("<I", shape["head"])),
                (f"{a}.attention.layer_norm_rms_epsilon", 6, struct.pack("<f", 1e-6)), (f"{a}.rope.freq_base", 6, struct.pack("<f", shape["theta"]))]
+    if with_vocabulary:
+        entries += vocabulary(shape["vocab"])
     return len(entries), b"".join(string(k) + struct.pack("<I", t) + v for k, t, v in entries)
 
 
@@ -76,10 +95,11 @@ def main():
     p.add_argument("out")
     p.add_argument("--shape", choices=SHAPES, default="qwen3-0.6b")
     p.add_argument("--type", choices=[t for t in TYPES if t != "f32"], default="q8_0")
+    p.add_argument("--vocabulary", action="store_true", help="with a tokenizer of single bytes")
     args = p.parse_args()
     shape = SHAPES[args.shape]
     listed = tensors(shape, args.type)
-    entries, meta = metadata(shape)
+    entries, meta = metadata(shape, args.vocabulary)
     infos, offset = b"", 0
     for name, extents, kind in listed:
         infos += string(name) + struct.pack("<I", len(extents)) + b"".join(struct.pack("<Q", e) for e in reversed(extents)) + struct.pack("<IQ", TYPES[kind][0], offset)

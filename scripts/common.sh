@@ -6,7 +6,7 @@
 BUILD_PACKAGES="ca-certificates cmake ninja-build g++ pkg-config libfmt-dev libspdlog-dev nlohmann-json3-dev libcli11-dev
     libssl-dev libpcre2-dev libutf8proc-dev libedit-dev libboost1.81-dev opencl-headers python3 python3-pip +ccache"
 TEST_PACKAGES="ccache git libgtest-dev libgmock-dev clang-14 llvm-14 libclang-rt-14-dev python3-numpy python3-jinja2
-    ocl-icd-libopencl1 pocl-opencl-icd +oclgrind"
+    ocl-icd-libopencl1 pocl-opencl-icd +oclgrind +chromium"
 
 say() { printf '%s\n' "$*" >&2; }
 fail() { printf '%s: %s\n' "$(basename "$0")" "$*" >&2; exit "${FAIL_CODE:-1}"; }

@@ -68,6 +68,26 @@ OpenModel open_replica(const ServeFlags& f, const std::string& chip, bool again 
     return model;
 }
 
+// With --json: what happens to the server, a line each on stdout.
+void tell(const ServeFlags& f, const Server& server, std::string_view event, Json more = Json::object()) {
+    if (!f.common.json) return;
+    const std::string host = f.serve.host.find(':') == std::string::npos ? f.serve.host : "[" + f.serve.host + "]";
+    Json line = {{"event", event}, {"url", fmt::format("http://{}:{}", host, server.port())}};
+    line.update(more);
+    try {
+        put_json(line);
+    } catch (const ClosedPipe&) {  // whoever wanted to know does no more
+    }
+}
+
+Json replica_json(const ServedModel::On& on) {
+    return {{"chip", on.name},
+            {"detail", on.detail},
+            {"verdict", on.verdict},
+            {"placement", placement_json(*on.model)},
+            {"memory", memory_json(*on.model)}};
+}
+
 // What the server needs of a model on a chip; the model's files and chips live as long as it is held.
 ServedModel::On replica_of(OpenModel&& opened) {
     auto held = std::make_shared<OpenModel>(std::move(opened));
@@ -116,10 +136,18 @@ void serve_model(const ServeFlags& f, Server& server, std::jthread& io) {
         served.no_chat = "the model has no chat template: use /v1/completions";
     }
     served.chat_template = source.empty() ? tokenizer->chat_template() : source;
+    Json replicas = Json::array();
+    for (const ServedModel::On& on : served.replicas) replicas.push_back(replica_json(on));
     server.ready(std::move(served));
     note("ready, {} answers at once on each of {} replicas, cache of {} positions", f.sequences, chips.size(),
          with_commas(positions));
+    tell(f, server, "ready",
+         {{"model", f.serve.model_name},
+          {"sequences", f.sequences},
+          {"cache_positions", positions},
+          {"replicas", replicas}});
     io.join();
+    tell(f, server, "stopped");
     if (!server.close()) {
         note("a chip hangs: its thread ends with the process");
         f.serve.end_now(0);
@@ -150,6 +178,7 @@ int serve(ServeFlags f) {
         }
     });
     note("http://{}:{} (the model is loading)", f.serve.host, server.port());
+    tell(f, server, "listening");
     try {
         serve_model(f, server, io);
     } catch (...) {
@@ -195,13 +224,19 @@ void add_serve(CLI::App& app, int& exit_code) {
            "a chip with the model on it, as --chip has them (repeatable): when one is lost, another one goes on")
         ->type_name("CHIP")
         ->allow_extra_args(false);
-    sub->add_option("--hang-seconds", f->serve.hang_seconds,
-                    "a step that takes longer is taken for one that never ends")
+    sub->add_option(
+           "--hang-seconds", f->serve.hang_seconds,
+           "a step that takes longer is taken for one that never ends; with other replicas also one that takes eight "
+           "times what such steps took")
         ->type_name("S")
         ->capture_default_str()
         ->check(number(0, 86400));
     sub->add_option("--reopen-seconds", f->serve.reopen_seconds,
                     "before a lost replica is opened again, through the gate; doubled while that fails; 0 = never")
+        ->type_name("S")
+        ->capture_default_str()
+        ->check(number(0, 86400));
+    sub->add_option("--most-reopen-seconds", f->serve.most_reopen_seconds, "that doubling ends here")
         ->type_name("S")
         ->capture_default_str()
         ->check(number(0, 86400));
@@ -235,6 +270,19 @@ void add_serve(CLI::App& app, int& exit_code) {
         ->type_name("N")
         ->capture_default_str()
         ->check(whole_number(1, 1000000));
+    sub->add_option("--header-seconds", f->serve.http.header_seconds, "for a request's headers to arrive")
+        ->type_name("S")
+        ->capture_default_str()
+        ->check(number(0.1, 3600));
+    sub->add_option("--body-seconds", f->serve.http.body_seconds, "for its body to arrive")
+        ->type_name("S")
+        ->capture_default_str()
+        ->check(number(0.1, 3600));
+    sub->add_option("--ping-seconds", f->serve.http.ping_seconds,
+                    "a stream that is silent for so long gets a comment, which keeps proxies from closing it")
+        ->type_name("S")
+        ->capture_default_str()
+        ->check(number(0.1, 3600));
     sub->add_option("--grace", f->serve.grace_seconds, "seconds that answers under way may take after SIGTERM")
         ->type_name("S")
         ->capture_default_str()

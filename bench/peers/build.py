@@ -13,7 +13,7 @@ import fetch  # noqa: E402
 
 import programs  # noqa: E402
 
-TOOLS = ("llama-bench", "llama-perplexity", "llama-quantize")
+TOOLS = ("llama-bench", "llama-perplexity", "llama-quantize", "llama-batched-bench")
 COMMON = ["-G", "Ninja", "-DCMAKE_BUILD_TYPE=Release", "-DGGML_NATIVE=ON", "-DBUILD_SHARED_LIBS=OFF", "-DLLAMA_BUILD_TESTS=OFF",
           "-DLLAMA_BUILD_SERVER=OFF"]
 MAINLINE = ["-DLLAMA_BUILD_EXAMPLES=OFF", "-DLLAMA_BUILD_APP=OFF", "-DLLAMA_OPENSSL=OFF"]

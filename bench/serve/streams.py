@@ -4,14 +4,14 @@
 usage: streams.py BUSBAR MODEL [--streams 1,4,8,16] [--prompt 128] [--tokens 64] [--repeat 3] [--json] [-- SERVE-ARGUMENTS...]
 Each stream is a completion of token ids (other ones for each stream and repeat, so that no kept past helps), ended by its
 number of tokens. Printed: the median over the repeats of tokens / seconds from the first request to the last answer; of the
-same without the prompt (from the first token of the last stream to start, to its end); and the median and 99th percentile of
-the time between two tokens as a client sees it. Standard library only.
+same without the prompts (from when all streams have begun, to the end); and the median and 99th percentile of the time
+between two events as a client sees it. Standard library only.
 """
 import argparse
-import http.client
 import json
 import random
 import re
+import socket
 import statistics
 import subprocess
 import sys
@@ -19,50 +19,73 @@ import threading
 import time
 
 
-def start(command):
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    port = None
-    for line in process.stderr:
-        found = re.search(r":(\d+) \(the model", line)
-        port = int(found.group(1)) if found else port
-        if line.startswith("ready, "):
-            threading.Thread(target=lambda: [None for _ in process.stderr], daemon=True).start()
-            return process, port
-    sys.exit(f"the server ended with {process.wait()}")
+class Server:
+    """`busbar serve` of a model, ready; stopped by close()."""
+
+    def __init__(self, busbar, model, *arguments):
+        command = [busbar, "serve", model, "--port", "0", "--access-log", "", *arguments]
+        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        self.port, self.said = None, []
+        for line in self.process.stderr:
+            self.said.append(line)
+            found = re.search(r":(\d+) \(the model", line)
+            self.port = int(found.group(1)) if found else self.port
+            if line.startswith("ready, "):
+                threading.Thread(target=lambda: [None for _ in self.process.stderr], daemon=True).start()
+                return
+        sys.exit(f"the server ended with {self.process.wait()}: {''.join(self.said[-5:])}")
+
+    def get(self, path):
+        with socket.create_connection(("127.0.0.1", self.port)) as s:
+            s.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
+            return b"".join(iter(lambda: s.recv(65536), b"")).partition(b"\r\n\r\n")[2].decode()
+
+    def metric(self, name):
+        return float(re.search(rf"^{name}(?:{{.*}})? (\S+)$", self.get("/metrics"), re.M).group(1))
+
+    def close(self):
+        self.process.terminate()
+        self.process.wait(60)
 
 
-def stream(port, prompt, tokens, times, begin):
-    body = json.dumps({"prompt": prompt, "max_tokens": tokens, "ignore_eos": True, "temperature": 0, "stream": True, "logprobs": 0})
-    connection = http.client.HTTPConnection("127.0.0.1", port)
-    begin.wait()
-    connection.request("POST", "/v1/completions", body, {"Content-Type": "application/json"})
-    reply = connection.getresponse()
-    if reply.status != 200:
-        raise RuntimeError(reply.read())
-    for line in reply:
-        if line.startswith(b"data: {") and b'"token_logprobs"' in line:
-            times.append(time.perf_counter())
+def stream(port, prompt, tokens, events, begin, troubles):
+    """Notes the time of each event. As little work as can be: the client runs on the server's processors."""
+    body = json.dumps({"prompt": prompt, "max_tokens": tokens, "ignore_eos": True, "temperature": 0, "stream": True, "stream_options": {"include_usage": True}})
+    with socket.create_connection(("127.0.0.1", port)) as s:
+        begin.wait()
+        s.sendall(f"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/json\r\n"
+                  f"Content-Length: {len(body)}\r\n\r\n{body}".encode())
+        tail = b""
+        while part := s.recv(65536):
+            if b"data: {" in part:
+                events.append(time.perf_counter())
+            tail = (tail + part)[-600:]
+    if f'"completion_tokens":{tokens},'.encode() not in tail or b"data: [DONE]" not in tail:
+        troubles.append(tail)
 
 
 def once(port, source, vocabulary, streams, prompt, tokens):
-    times, barrier = [[] for _ in range(streams)], threading.Barrier(streams + 1)
-    threads = [threading.Thread(target=stream, args=(port, [source.randrange(1000, vocabulary) for _ in range(prompt)], tokens, t, barrier)) for t in times]
+    """Tokens per second: of all, and after all have begun; seconds between events."""
+    times, barrier, troubles = [[] for _ in range(streams)], threading.Barrier(streams + 1), []
+    threads = [threading.Thread(target=stream, args=(port, [source.randrange(vocabulary // 2, vocabulary) for _ in range(prompt)], tokens, t, barrier, troubles))
+               for t in times]
     for t in threads:
         t.start()
     barrier.wait()
     begin = time.perf_counter()
     for t in threads:
         t.join()
-    if any(len(t) != tokens for t in times):
-        raise RuntimeError(f"expected {tokens} tokens in each stream, got {[len(t) for t in times]}")
+    if troubles:
+        raise RuntimeError(f"expected {tokens} tokens in each stream, one ended with {troubles[0]!r}")
     end, all_begun = max(t[-1] for t in times), max(t[0] for t in times)
-    decoded = sum(sum(1 for x in t if x > all_begun) for t in times)
+    # Tokens after the last stream's first: of each stream the share of its events, since a token may have no text of its own.
+    decoded = sum(tokens * sum(1 for x in t if x > all_begun) / len(t) for t in times)
     gaps = [b - a for t in times for a, b in zip(t, t[1:])]
     return streams * tokens / (end - begin), decoded / (end - all_begun), gaps
 
 
 def main():
-    own, _, more = (sys.argv[1:], None, []) if "--" not in sys.argv else (sys.argv[1:sys.argv.index("--")], None, sys.argv[sys.argv.index("--") + 1:])
+    at = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("busbar")
     parser.add_argument("model")
@@ -71,16 +94,15 @@ def main():
     parser.add_argument("--tokens", type=int, default=64)
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--json", action="store_true")
-    o = parser.parse_args(own)
+    o = parser.parse_args(sys.argv[1:at])
     counts = [int(n) for n in o.streams.split(",")]
-    process, port = start([o.busbar, "serve", o.model, "--port", "0", "--access-log", "", "--sequences", str(max(counts)),
-                           "--context", str(o.prompt + o.tokens + 64), *more])
+    server = Server(o.busbar, o.model, "--sequences", str(max(counts)), "--context", str(o.prompt + o.tokens + 64), *sys.argv[at + 1:])
     source = random.Random(1)
     try:
-        once(port, source, 2000, 1, o.prompt, o.tokens)  # warm
+        once(server.port, source, 2000, 1, o.prompt, o.tokens)  # warm
         rows = []
         for n in counts:
-            runs = [once(port, source, 2000, n, o.prompt, o.tokens) for _ in range(o.repeat)]
+            runs = [once(server.port, source, 2000, n, o.prompt, o.tokens) for _ in range(o.repeat)]
             gaps = sorted(g for r in runs for g in r[2])
             rows.append({"streams": n, "tokens_per_second": statistics.median(r[0] for r in runs), "decode_tokens_per_second": statistics.median(r[1] for r in runs),
                          "gap_ms_median": 1000 * statistics.median(gaps), "gap_ms_p99": 1000 * gaps[int(0.99 * len(gaps))],
@@ -92,8 +114,7 @@ def main():
         if o.json:
             print(json.dumps({"model": o.model, "prompt": o.prompt, "tokens": o.tokens, "rows": rows}))
     finally:
-        process.terminate()
-        process.wait(30)
+        server.close()
 
 
 if __name__ == "__main__":

@@ -65,6 +65,7 @@ void Completion::add(const std::shared_ptr<Job>& job, bool new_prompt) {
     job->on_token = [self = shared_from_this(), index](int32_t id, const std::vector<TokenScore>& best) {
         return self->token(index, id, best);
     };
+    job->on_moved = [self = shared_from_this()] { self->moved(); };
     job->on_end = [self = shared_from_this(), index](Finish finish, const std::string& error) {
         self->ended(index, finish, error);
     };
@@ -161,6 +162,12 @@ bool Completion::token(size_t index, int32_t id, const std::vector<TokenScore>& 
     if (request_.stream) send_chunk(index, false);
     const bool one_call_is_enough = !request_.parallel_tool_calls && !c.calls.empty();
     return !c.stop.stopped() && !one_call_is_enough;
+}
+
+// A comment, which clients pass over: for people and tests who look at what a pause was.
+void Completion::moved() {
+    const std::scoped_lock lock(mutex_);
+    if (request_.stream) reply_->write(": moved\n\n");
 }
 
 void Completion::ended(size_t index, Finish finish, const std::string& error) {
@@ -279,6 +286,7 @@ void Completion::withdraw() {
     for (const auto& job : jobs_) {
         job->on_token = nullptr;  // they hold this
         job->on_end = nullptr;
+        job->on_moved = nullptr;
     }
     jobs_.clear();
     reply_.reset();

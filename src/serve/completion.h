@@ -58,6 +58,7 @@ class Completion : public std::enable_shared_from_this<Completion> {
     void begin();
     void withdraw();
     bool token(size_t index, int32_t id, const std::vector<TokenScore>& best);
+    void moved();
     void ended(size_t index, Finish finish, const std::string& error);
     void take(Choice& c, const ToolParser::Out& out) const;
     Json score(Choice& c, int32_t id, const std::vector<TokenScore>& best) const;

@@ -196,6 +196,11 @@ void Server::State::status(Call& call) {
             {"connections", http->connections()},
             {"context", is_ready ? context : 0},
             {"has_chat", is_ready && model.chat != nullptr},
+            {"failover", is_ready ? router->failover_level() : "none"},
+            {"lost", is_ready ? router->losses() : 0},
+            {"lies", is_ready ? router->lies() : 0},
+            {"moved", is_ready ? router->moves() : 0},
+            {"reopened", is_ready ? router->reopened() : 0},
             {"chips", on}});
 }
 

@@ -15,15 +15,16 @@ std::string_view name_of(Loss loss) {
     return words[static_cast<int>(loss)];
 }
 
-Replica::Replica(std::string name, LoadedModel& model, std::shared_ptr<void> owner, const EngineOptions& options,
-                 const ProbeOptions& probe, int64_t most_waiting)
+Replica::Replica(std::string name, LoadedModel& model, std::shared_ptr<void> owner, std::shared_ptr<StepTimes> times,
+                 const EngineOptions& options, const ProbeOptions& probe, int64_t most_waiting)
     : owner_(std::move(owner)),
       name_(std::move(name)),
       model_(model),
       probe_(probe.share > 0 ? std::make_unique<LiveProbe>(model, probe) : nullptr),
+      limit_(model, std::move(times), probe_.get()),
       options_(options),
       most_waiting_(most_waiting) {
-    options_.watch = probe_.get();
+    options_.watch = &limit_;
     status_.pages = status_.free_pages = model.cache_pages();
     thread_ = std::thread([this] { loop(); });
 }
@@ -31,6 +32,7 @@ Replica::Replica(std::string name, LoadedModel& model, std::shared_ptr<void> own
 void end_job(const std::shared_ptr<Job>& job, Finish finish, const std::string& error) {
     if (job->on_end) job->on_end(finish, error);
     job->on_end = nullptr;  // jobs and those who wait for them hold each other
+    job->on_moved = nullptr;
     job->on_token = nullptr;
     job->request.on_token = nullptr;
 }
@@ -80,7 +82,9 @@ ReplicaStatus Replica::status() const {
     ReplicaStatus s = status_;
     s.waiting += static_cast<int64_t>(inbox_.size());
     if (probe_) s.probe = probe_->status();
-    if (history_.empty() || seconds_since_start() - history_.back().when > 2) s.tokens_per_second = 0;
+    s.step_limit = limit_.limit();
+    if (!s.usable || history_.empty() || seconds_since_start() - history_.back().when > 2) s.tokens_per_second = 0;
+    if (!s.usable) s.longest_step = 0;
     return s;
 }
 
@@ -168,6 +172,11 @@ void Replica::drop_cancelled() {
 
 void Replica::hand_over() {
     const std::scoped_lock jobs_lock(jobs_mutex_);
+    {  // before a client can know that its answer has ended: its next request shall find the place free
+        const std::scoped_lock lock(mutex_);
+        status_.running = engine_->running();
+        status_.waiting = engine_->waiting();
+    }
     std::erase_if(jobs_, [&](const Running& r) {
         if (r.job->admitted == 0 && engine_->admitted(r.number)) {
             r.job->admitted = seconds_since_start();
@@ -188,7 +197,11 @@ void Replica::hand_over() {
 std::vector<std::shared_ptr<Job>> Replica::take_all(Loss loss, const std::string& trouble) {
     std::vector<std::shared_ptr<Job>> all;
     const std::scoped_lock jobs_lock(jobs_mutex_);
-    for (const Running& r : jobs_) all.push_back(r.job);
+    for (const Running& r : jobs_) {
+        // What only waited cannot have broken anything. (Of a step that does not end, nobody can be asked.)
+        if (loss == Loss::hung || engine_->admitted(r.number)) ++r.job->losses;
+        all.push_back(r.job);
+    }
     jobs_.clear();
     const std::scoped_lock lock(mutex_);
     if (status_.usable) {

@@ -11,6 +11,7 @@
 
 #include "llm/engine/engine.h"
 #include "serve/live_probe.h"
+#include "serve/step_limit.h"
 
 namespace busbar {
 
@@ -21,11 +22,13 @@ struct Job {
     std::shared_ptr<Job> sibling;
     /// On the replica's thread; must not throw, and must be quick. false ends the answer (Finish::stop).
     std::function<bool(int32_t token, const std::vector<TokenScore>& best)> on_token;
+    /// Another replica goes on with it, after tokens were handed out. On any thread, before the next token.
+    std::function<void()> on_moved;
     /// Last call, on the replica's thread. `error`: what broke, "" where nothing did.
     std::function<void(Finish finish, const std::string& error)> on_end;
 
     std::atomic<bool> cancelled{false};
-    int losses = 0;                  ///< replicas that broke with this job on them
+    int losses = 0;                  ///< replicas that broke with this job in the batch: it may be what breaks them
     std::vector<int32_t> generated;  ///< so far, resumed ones included
     int64_t cached = 0;              ///< positions of the prompt that were found kept
     double submitted = 0, admitted = 0, first_token = 0, last_token = 0;  ///< seconds_since_start()
@@ -48,6 +51,7 @@ struct ReplicaStatus {
     uint64_t steps = 0, prompt_tokens = 0, generated_tokens = 0, cached_tokens = 0;
     double longest_step = 0;       ///< seconds, of the last ten seconds
     double step_began = 0;         ///< of the step under way; 0 = none
+    double step_limit = 0;         ///< seconds after which it is late, going by the ones before; 0 = not known
     double tokens_per_second = 0;  ///< generated, over the last two seconds
     ProbeStatus probe;
 };
@@ -55,9 +59,9 @@ struct ReplicaStatus {
 /// A model on a chip with a thread of its own that steps it: jobs go in by a queue, tokens come out by callbacks.
 class Replica {
   public:
-    /// `owner` keeps the model. `probe`: share of 0 = none.
-    Replica(std::string name, LoadedModel& model, std::shared_ptr<void> owner, const EngineOptions& options,
-            const ProbeOptions& probe, int64_t most_waiting);
+    /// `owner` keeps the model. `times`: what steps took in this replica's lives before. `probe`: share of 0 = none.
+    Replica(std::string name, LoadedModel& model, std::shared_ptr<void> owner, std::shared_ptr<StepTimes> times,
+            const EngineOptions& options, const ProbeOptions& probe, int64_t most_waiting);
     ~Replica();
 
     const std::string& name() const { return name_; }
@@ -97,6 +101,7 @@ class Replica {
     std::string name_;
     LoadedModel& model_;
     std::unique_ptr<LiveProbe> probe_;
+    StepLimit limit_;
     EngineOptions options_;
     int64_t most_waiting_;
     std::unique_ptr<Engine> engine_;

@@ -101,11 +101,12 @@ void Router::move_on(std::vector<std::shared_ptr<Job>> jobs) {
             end_job(job, Finish::interrupted, "");
             continue;
         }
-        if (++job->losses >= 2) {  // it may be the request that breaks them
+        if (job->losses >= 2) {
             end_job(job, Finish::none, "two chips failed with this request; it is not tried on a third");
             continue;
         }
         job->request.resume = job->generated;
+        if (!job->generated.empty() && job->on_moved) job->on_moved();
         bool taken = false;
         for (const auto& replica : by_load())
             if ((taken = replica->adopt({job}))) break;
@@ -121,13 +122,34 @@ void Router::cancel(Job& job) {
     for (const auto& r : all()) r->cancel(job);
 }
 
+// Where nobody else could go on, there is no reason for haste.
+double Router::limit_of(const ReplicaStatus& s, size_t usable) const {
+    return usable > 1 && s.step_limit > 0 ? std::min(options_.hang_seconds, s.step_limit) : options_.hang_seconds;
+}
+
 void Router::watch(bool reopens) {
-    for (const auto& r : all()) {
+    // Time that this thread itself was kept from running says nothing about a chip: the machine stood still.
+    constexpr double longest_look = 0.2;
+    const double now = seconds_since_start(), passed = std::min(longest_look, now - watched_at_);
+    watched_at_ = now;
+    const auto replicas = all();
+    const auto usable =
+        static_cast<size_t>(std::ranges::count_if(replicas, [](auto& r) { return r->status().usable; }));
+    for (const auto& r : replicas) {
         if (options_.hang_seconds <= 0) break;
         const ReplicaStatus s = r->status();
-        if (!s.usable || s.step_began == 0 || seconds_since_start() - s.step_began < options_.hang_seconds) continue;
+        double limit = 0;
+        {
+            const std::scoped_lock lock(mutex_);
+            const auto p = std::ranges::find(places_, r, &Place::replica);
+            if (p == places_.end() || !s.usable || s.step_began == 0) continue;
+            p->watched = p->step_began == s.step_began ? p->watched + passed : std::min(passed, now - s.step_began);
+            p->step_began = s.step_began;
+            limit = limit_of(s, usable);
+            if (p->watched < limit) continue;
+        }
         ++losses_;
-        move_on(r->abandon(fmt::format("a step took longer than {} s", options_.hang_seconds)));
+        move_on(r->abandon(fmt::format("a step took longer than {:.2f} s", limit)));
     }
     if (reopens && options_.reopen_seconds > 0 && !mending_) schedule();
 }
@@ -142,7 +164,7 @@ void Router::schedule() {
         if (p.replica && (p.replica->status().usable || p.replica->hangs())) continue;
         if (p.retry_at == 0) {  // lost just now; again soon after it came back: wait longer
             const bool lasted = p.wait == 0 || now - p.opened > 60;
-            p.wait = lasted ? options_.reopen_seconds : std::min(300.0, 2 * p.wait);
+            p.wait = lasted ? options_.reopen_seconds : std::min(options_.most_reopen_seconds, 2 * p.wait);
             p.retry_at = now + p.wait;
         }
         if (now < p.retry_at) continue;
@@ -180,7 +202,7 @@ void Router::mend(size_t i) {
     } catch (const std::exception& e) {
         const std::scoped_lock lock(mutex_);
         Place& p = places_[i];
-        p.wait = std::min(300.0, 2 * p.wait);
+        p.wait = std::min(options_.most_reopen_seconds, 2 * p.wait);
         p.retry_at = seconds_since_start() + p.wait;
         note("replica {} does not come back, next try in {} s: {}", i, p.wait, e.what());
     }

@@ -12,9 +12,12 @@
 namespace busbar {
 
 struct RouterOptions {
-    bool exact = false;         ///< all replicas give the same bits: an answer that moved is the one it would have been
-    double hang_seconds = 10;   ///< a step that takes longer is taken for one that never ends; 0 = wait for ever
+    bool exact = false;  ///< all replicas give the same bits: an answer that moved is the one it would have been
+    /// A step that takes longer is taken for one that never ends; 0 = wait for ever. Sooner where it is known how long
+    /// such steps take and another replica can go on.
+    double hang_seconds = 10;
     double reopen_seconds = 5;  ///< before a lost replica is opened again, doubled while that fails; 0 = never
+    double most_reopen_seconds = 300;
     /// Opens replica i anew, with the gate. On a thread of the router's own; may throw.
     std::function<std::shared_ptr<Replica>(size_t i)> reopen;
 };
@@ -49,11 +52,13 @@ class Router {
         std::shared_ptr<Replica> replica;  ///< null while it is opened again
         ReplicaStatus before;              ///< the last life's, with the counters of all lives that ended
         double opened = 0, retry_at = 0, wait = 0;
+        double step_began = 0, watched = 0;  ///< the step that watch() saw last, and for how long
     };
     void add(size_t i, std::shared_ptr<Replica> replica);
     std::vector<std::shared_ptr<Replica>> all() const;
     std::vector<std::shared_ptr<Replica>> by_load() const;
     void move_on(std::vector<std::shared_ptr<Job>> jobs);
+    double limit_of(const ReplicaStatus& s, size_t usable) const;
     void schedule();
     void mend(size_t i);
 
@@ -62,6 +67,7 @@ class Router {
     std::atomic<bool> stop_{false}, mending_{false};
     mutable std::mutex mutex_;
     std::vector<Place> places_;
+    double watched_at_ = 0;  ///< of watch()'s thread
     std::thread mender_;
 };
 

@@ -143,6 +143,10 @@ void Server::State::handle(HttpRequest request, std::shared_ptr<HttpReply> reply
             const std::string type = ascii_lower(call->request.header("content-type"));
             if (type.substr(0, type.find(';')) != "application/json")
                 throw ApiError(415, "expected the header Content-Type: application/json");
+            // What was packed small may unpack to any size.
+            const std::string coding = ascii_lower(call->request.header("content-encoding"));
+            if (!coding.empty() && coding != "identity")
+                throw ApiError(415, "expected a body without Content-Encoding");
             if (draining) throw busy("the server is stopping; ask again", 503, 1);
         }
         if (route->needs_model && !is_ready) throw busy("the model is loading", 503, 2);
@@ -266,25 +270,28 @@ void Server::stop() {
 
 void Server::ready(ServedModel model) {
     State& state = *state_;
-    const auto replica_of = [&state](const ServedModel::On& on) {
-        return std::make_shared<Replica>(on.name, *on.model, on.model, state.options.engine, state.options.probe,
-                                         state.options.most_waiting);
+    std::vector<std::shared_ptr<StepTimes>> times;
+    for (size_t i = 0; i < model.replicas.size(); ++i) times.push_back(std::make_shared<StepTimes>());
+    const auto replica_of = [&state, times](size_t i, const ServedModel::On& on) {
+        return std::make_shared<Replica>(on.name, *on.model, on.model, times[i], state.options.engine,
+                                         state.options.probe, state.options.most_waiting);
     };
     std::vector<std::shared_ptr<Replica>> replicas;
     for (ServedModel::On& on : model.replicas) {
-        replicas.push_back(replica_of(on));
+        replicas.push_back(replica_of(replicas.size(), on));
         state.chips.push_back({on.name, on.detail, on.verdict});
     }
     state.context = model.replicas[0].model->context();
     state.most_positions = std::min(state.context, model.replicas[0].model->cache_pages() * page_positions);
     model.replicas.clear();  // from here on a replica alone holds its model
-    RouterOptions options{model.exact, state.options.hang_seconds, state.options.reopen_seconds, {}};
+    RouterOptions options{
+        model.exact, state.options.hang_seconds, state.options.reopen_seconds, state.options.most_reopen_seconds, {}};
     if (model.reopen)
         options.reopen = [&state, replica_of, reopen = model.reopen](size_t i) {
             const ServedModel::On on = reopen(i);
             const std::scoped_lock lock(state.mutex);
             state.chips[i].verdict = on.verdict;
-            return replica_of(on);
+            return replica_of(i, on);
         };
     else
         options.reopen_seconds = 0;

@@ -27,6 +27,7 @@ struct ServeOptions {
     EngineOptions engine;
     double hang_seconds = 10;   ///< a step that takes longer never ends; 0 = wait for ever
     double reopen_seconds = 5;  ///< before a lost replica is opened again; 0 = never
+    double most_reopen_seconds = 300;
     ProbeOptions probe;
     /// Ends the process at once: a second signal, or one before there was anything to lose.
     std::function<void(int code)> end_now;

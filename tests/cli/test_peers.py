@@ -95,9 +95,9 @@ class Peers(Case):
             programs.kl_of("no such lines")
 
     def test_build(self):
-        """The unpacking and the build, with a package that holds three small programs."""
+        """The unpacking and the build, with a package that holds small programs."""
         cmake = ("cmake_minimum_required(VERSION 3.20)\nproject(x C)\nset(CMAKE_RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/bin)\n"
-                 "foreach(t llama-bench llama-perplexity llama-quantize)\nadd_executable(${t} main.c)\nendforeach()\n")
+                 f"foreach(t {' '.join(build.TOOLS)})\nadd_executable(${{t}} main.c)\nendforeach()\n")
         files = {"p-1/vendor/llama.cpp/CMakeLists.txt": cmake, "p-1/vendor/llama.cpp/main.c": "int main(void) { return 0; }\n",
                  "p-1/vendor/llama.cpp/.git": "gitdir: elsewhere\n", "p-1/vendor/llama.cpp/../../../../outside": "x", "p-1/setup.py": "raise SystemExit(1)"}
         with tarfile.open(self.path("p-1.tar.gz"), "w:gz") as tar:

@@ -126,34 +126,6 @@ class Batch(harness.Case):
 
 
 class Stopping(harness.unittest.TestCase):
-    def test_twenty_streams_end_whole(self):
-        server = harness.Server("--sequences", "20", "--context", "2048")
-        body = {"prompt": "hello", "max_tokens": 400, "ignore_eos": True, "temperature": 0}
-        expected = server.post("/v1/completions", body)[2]["choices"][0]["text"]
-        begun = threading.Semaphore(0)
-        idle = socket.create_connection(("127.0.0.1", server.port))
-
-        def one(_):
-            return server.stream("/v1/completions", body, lambda events: begun.release() if len(events) == 1 else None)
-        with concurrent.futures.ThreadPoolExecutor(20) as pool:
-            streams = [pool.submit(one, i) for i in range(20)]
-            for _ in range(20):
-                self.assertTrue(begun.acquire(timeout=harness.TIMEOUT))
-            server.process.send_signal(signal.SIGTERM)
-            server.wait_for("stopping")
-            status, headers, _ = server.ask("GET", "/ready")
-            self.assertEqual(status, 503)
-            self.assertEqual(server.ask("GET", "/health")[0], 200)
-            status, headers, reply = server.post("/v1/completions", body)
-            self.assertEqual(status, 503, reply)
-            self.assertIn("Retry-After", headers)
-            for s in streams:
-                events = s.result()
-                self.assertEqual(events[-1], "[DONE]")
-                self.assertEqual("".join(e["choices"][0]["text"] for e in events[:-1]), expected)
-        self.assertEqual(server.process.wait(harness.TIMEOUT), 0)
-        idle.close()
-
     def test_grace_second_signal_and_reopened_log(self):
         server = harness.Server("--context", "2048", "--grace", "0.1")
         os.rename(server.log, server.log + ".1")

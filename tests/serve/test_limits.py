@@ -234,3 +234,17 @@ class Start(harness.unittest.TestCase):
         self.assertIn("--api-key-file", done.stderr)
         done = subprocess.run([harness.BUSBAR, "serve", "/nonexistent.gguf", "--port", "0"], capture_output=True, text=True, timeout=harness.TIMEOUT, check=False)
         self.assertEqual(done.returncode, 3, done.stderr)
+
+    def test_json_says_what_happens(self):
+        import signal
+        import subprocess
+        process = subprocess.Popen([harness.BUSBAR, "serve", harness.small_model_path(), "--port", "0", "--json", "--access-log", ""], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        listening, ready = (json.loads(process.stdout.readline()) for _ in range(2))
+        self.assertEqual((listening["event"], ready["event"], ready["url"]), ("listening", "ready", listening["url"]))
+        self.assertRegex(ready["url"], r"^http://127\.0\.0\.1:[0-9]+$")
+        self.assertGreater(ready["replicas"][0]["verdict"]["outputs"], 1000)
+        self.assertEqual(sum(ready["replicas"][0]["placement"]["flops_share"].values()), 1)
+        process.send_signal(signal.SIGTERM)
+        rest = [json.loads(line)["event"] for line in process.stdout]
+        self.assertEqual((rest, process.wait(harness.TIMEOUT)), (["stopped"], 0))
+        process.stdout.close()

@@ -46,10 +46,14 @@ int32_t device_open(const busbar_setup* setup, busbar_device* device, busbar_err
             threads = std::atoi(value.c_str());
         else if (key == "memory" && std::atoll(value.c_str()) > 0)
             made->memory = std::strtoull(value.c_str(), nullptr, 10);
+        else if (key == "orders")
+            made->orders.path = value;
         else
             wrong = made->fault.set(key, value);
         if (!wrong.empty()) return busbar_fail(error, BUSBAR_BAD_ARGUMENT, wrong.c_str());
     }
+    Fault old;
+    made->orders.look(0, &old);
     made->team = std::make_unique<Team>(threads);
     *device = made.release();
     return BUSBAR_OK;
@@ -88,6 +92,7 @@ int32_t buffer_alloc(busbar_device device, uint32_t kind, uint64_t bytes, busbar
 }
 
 int32_t buffer_free(busbar_device device, busbar_buffer buffer, busbar_error*) {
+    device->step_now = {nullptr, 0};  // a program may have gone, and the next one may lie where it lay
     device->used -= device->memory > 0 ? buffer->size : 0;
     // What has not arrived by now never will.
     const auto *begin = reinterpret_cast<float*>(buffer->bytes), *end = begin + buffer->size / 4;
@@ -294,8 +299,13 @@ void make_rare(const Run& r) {
 std::string run_one(const Run& r) {
     const Fault& fault = r.device->fault;
     if (!r.hit) return run(r);
-    if (fault.is("hang"))
-        while (true) std::this_thread::sleep_for(std::chrono::seconds(1));
+    if (fault.is("hang")) {
+        const auto begin = std::chrono::steady_clock::now();
+        do std::this_thread::sleep_for(std::chrono::milliseconds(20));
+        while (fault.size < 0 || std::chrono::steady_clock::now() - begin < std::chrono::duration<double>(fault.size));
+        r.device->fault = {};  // once
+        return run(r);
+    }
     if (fault.is("slow"))
         std::this_thread::sleep_for(std::chrono::microseconds(static_cast<int64_t>(1000 * fault.size_or(1))));
     if (fault.is("noop_kernel")) return "";
@@ -315,8 +325,13 @@ std::string run_one(const Run& r) {
 int32_t run_ops(busbar_device device, const busbar_op* const* ops, uint32_t count, const busbar_step* step,
                 busbar_stream, busbar_error* error) {
     try {
+        if (const auto now = std::make_pair(static_cast<const void*>(step), step->number); now != device->step_now) {
+            device->step_now = now;
+            device->orders.look(device->steps, &device->fault);
+            ++device->steps;
+        }
         for (uint32_t i = 0; i < count; ++i) {
-            const bool hit = device->fault.hits(*ops[i], *step);
+            const bool hit = device->fault.hits(*ops[i], *step, device->steps);
             if (hit && device->fault.is("lost")) device->lost = true;
             if (device->lost) return busbar_fail_op(error, BUSBAR_LOST, ops[i], "the device fell off the bus");
             ++device->calls;

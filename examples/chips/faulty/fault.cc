@@ -1,6 +1,8 @@
 // Which fault, where and when; and those that no kernel needs to know of.
+#include <algorithm>
 #include <cctype>
 #include <cstdlib>
+#include <fstream>
 
 #include "faulty.h"
 
@@ -48,10 +50,12 @@ std::string Fault::set(const std::string& key, const std::string& value) {
         layer = static_cast<int64_t>(number);
     else if (key == "step")
         step = static_cast<uint64_t>(number);
+    else if (key == "in")
+        from = static_cast<uint64_t>(number);
     else if (key == "size")
         size = number;
     else
-        return "expected options fault, layer, step, size, op, threads or memory, got " + key;
+        return "expected options fault, layer, step, in, size, op, orders, threads or memory, got " + key;
     return "";
 }
 
@@ -64,8 +68,27 @@ int64_t layer_in(const char* name) {
     return -1;
 }
 
-bool Fault::hits(const busbar_op& o, const busbar_step& s) const {
-    if (s.number < step) return false;
+bool Orders::look(uint64_t steps, Fault* fault) {
+    if (path.empty()) return false;
+    std::ifstream file(path);
+    std::string number, text;
+    if (!(file >> number >> text) || number == last) return false;
+    last = number;
+    Fault fresh;
+    for (size_t at = 0; at < text.size();) {
+        const size_t end = std::min(text.find('&', at), text.size()), equals = text.find('=', at);
+        if (equals >= end ||
+            !fresh.set(text.substr(at, equals - at), text.substr(equals + 1, end - equals - 1)).empty())
+            return false;
+        at = end + 1;
+    }
+    fresh.from += steps;
+    *fault = fresh;
+    return true;
+}
+
+bool Fault::hits(const busbar_op& o, const busbar_step& s, uint64_t count) const {
+    if (s.number < step || count < from) return false;
     if (is("layer_swap")) {  // two neighbours, 0 and 1 unless told
         const int64_t here = layer_in(o.node_name ? o.node_name : ""), first = layer < 0 ? 0 : layer;
         return here == first || here == first + 1;

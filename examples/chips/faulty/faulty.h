@@ -8,6 +8,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "busbar_chip.h"
@@ -21,12 +22,24 @@ struct Fault {
     uint64_t step = 0;   // from this step on
     double size = -1;    // of the fault's own meaning; -1: its default
     std::string op;      // only ops of this name; "" = the fault's default
+    uint64_t from = 0;   // from this step of the device on, whatever program it belongs to
 
     // Sets it from an option; returns what is wrong, "" if nothing.
     std::string set(const std::string& key, const std::string& value);
     bool is(const char* fault) const { return name == fault; }
-    bool hits(const busbar_op& op, const busbar_step& step) const;
+    // `count`: steps of the device so far, this one included.
+    bool hits(const busbar_op& op, const busbar_step& step, uint64_t count) const;
     double size_or(double other) const { return size >= 0 ? size : other; }
+};
+
+// A file from which faults are ordered while the chip serves: one line, "NUMBER fault=NAME&in=STEPS&op=NAME&size=X". A
+// number that was not seen before is a new order; in=1 means the step that is about to run. What stood there when the
+// device was opened is an old one.
+struct Orders {
+    std::string path;
+    std::string last;  // the number obeyed
+    // Reads it; true and a fault where there is a new one. One that is not understood is none.
+    bool look(uint64_t steps, Fault* fault);
 };
 extern const char* const fault_names[];
 // Layer in a node's or a tensor's name: the number after "layer.", "layers." or "blk."; -1 if it has none.
@@ -67,6 +80,9 @@ struct busbar_device_of_chip {
     };
     std::vector<Late> late;  // for missing_sync
     uint64_t calls = 0;
+    faulty::Orders orders;
+    uint64_t steps = 0;                                     // of all programs
+    std::pair<const void*, uint64_t> step_now{nullptr, 0};  // a step may come in parts
     bool one_weight_done = false, lost = false;
     uint64_t memory = 0, used = 0;  // bytes; a limit of 0 is none
 };

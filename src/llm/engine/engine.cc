@@ -88,7 +88,11 @@ int Engine::add(Request request, std::optional<Cache::Sequence> past) {
             active->request.prompt.size(), active->request.max_tokens, pages_of(*active), page_positions,
             model_.cache_pages());
     }
-    waiting_.push_back(active.get());
+    // One that was under way elsewhere has had its turn: its client sees every moment that it waits.
+    const bool under_way = !active->request.resume.empty();
+    const auto at = std::find_if(waiting_.begin(), waiting_.end(),
+                                 [&](const Active* w) { return under_way && w->request.resume.empty(); });
+    waiting_.insert(at, active.get());
     requests_.emplace(next_number_, std::move(active));
     return next_number_++;
 }

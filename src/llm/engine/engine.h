@@ -63,9 +63,10 @@ class Engine {
     explicit Engine(LoadedModel& model, const EngineOptions& options = {});
     ~Engine();
 
-    /// Queues a request; returns its number. Throws Error{bad_input} for an empty prompt, ids outside the vocabulary,
-    /// or a prompt longer than the context, Error{does_not_fit} for one that memory can never hold, with the numbers.
-    /// `past` continues a sequence whose tokens are the prompt's first past->length ones.
+    /// Queues a request, one that resumes before all others; returns its number. Throws Error{bad_input} for an empty
+    /// prompt, ids outside the vocabulary, or a prompt longer than the context, Error{does_not_fit} for one that memory
+    /// can never hold, with the numbers. `past` continues a sequence whose tokens are the prompt's first past->length
+    /// ones.
     int add(Request request, std::optional<Cache::Sequence> past = {});
     /// One step over everything admitted. False if there was nothing to do. After an Error nothing is known of the
     /// sequences in the step: their requests can only be started again, from their token ids.

@@ -72,9 +72,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
         become_idle(server_->limits.header_seconds);
     }
     void close();
-    void close_if_idle() {
-        if (phase_ == Phase::idle) close();
-    }
+    /// Between two requests, and the next one is not on its way.
+    bool at_rest();
     void check_deadline(Clock::time_point now);
     void refuse_now(int status, std::string_view reason);
 
@@ -167,6 +166,12 @@ void Connection::become_idle(double seconds) {
     deadline_ = in(seconds);
     if (buffer_.size() > 0 || more_came_) return read_header();
     watch();
+}
+
+bool Connection::at_rest() {
+    char byte;
+    return phase_ == Phase::idle && number_ > 0 &&
+           ::recv(socket_.native_handle(), &byte, 1, MSG_PEEK | MSG_DONTWAIT) <= 0;
 }
 
 void Connection::watch() {
@@ -542,7 +547,10 @@ void HttpServer::stop() {
 void HttpServer::drain() {
     asio::post(state_->context, [state = state_] {
         state->draining = true;
-        while (!state->idle.empty()) state->idle.front()->close();
+        // Who has just come, or asks just now, gets an answer, if only that it must ask elsewhere.
+        const std::vector<Connection*> idle(state->idle.begin(), state->idle.end());
+        for (Connection* c : idle)
+            if (c->at_rest()) c->close();
     });
 }
 
