@@ -1,6 +1,7 @@
 // How near the cpu's matrix products come to this machine: each kernel's rate beside a roof measured in the same
 // second.
-//   products [--encoding NAME] [--rounds N] [--isa NAME] [--m M] [--clock wall|cpu] [--weights cold|hot]
+//   products [--encoding NAME] [--form as_stored|panels] [--rounds N] [--isa NAME] [--m M] [--clock wall|cpu]
+//            [--weights cold|hot]
 // Vector products stream 256 MB of weights with two threads against the better of plain and prefetched reads; panel
 // products stand against the f32 multiply-add rate. Medians of N rounds; every second round runs in reverse order (A B
 // B A).
@@ -21,6 +22,7 @@
 #include <vector>
 
 #include "chips/cpu/kernels.h"
+#include "chips/cpu/panels.h"
 #include "chips/cpu/product.h"
 
 namespace busbar::cpu {
@@ -93,6 +95,7 @@ struct Aligned {
 struct Bench {
     const Kernels& kernels;
     int rounds;
+    bool panels = false;            ///< the integer products
     bool hot = false;               ///< the same 64 rows again and again: what arithmetic alone allows
     std::vector<std::byte> memory;  ///< larger than any cache
     volatile double sink = 0;
@@ -126,10 +129,10 @@ struct Bench {
     /// Each thread multiplies its half of every matrix, matrix after matrix, over all of memory. GB/s of weights.
     double vector_rate(const Encoding& e, int64_t n, int64_t k, int64_t rows) {
         if (hot) n = 64;
-        const size_t bytes = n * e.row_bytes(k), matrices = memory.size() / bytes;
+        const size_t bytes = panels ? panel_bytes(*panel_layout(e), n, k) : n * e.row_bytes(k), matrices = memory.size() / bytes;
         const Aligned x(rows * k), y(rows * n);
         const double s = timed([&](int t) {
-            Aligned scratch(kernels.product->scratch_floats(k));
+            Aligned scratch(scratch_floats(k));
             for (size_t i = 0; i < matrices; ++i)
                 product(e, memory.data() + (hot ? 0 : i * bytes), n, k, rows, x.p, y.p, t, scratch.p, false);
         });
@@ -140,18 +143,34 @@ struct Bench {
         const Aligned x(rows * k), y(rows * n);
         const int repeats = std::max<int64_t>(1, 3'000'000'000 / (rows * n * k));
         const double s = timed([&](int t) {
-            Aligned scratch(kernels.product->scratch_floats(k));
+            Aligned scratch(scratch_floats(k));
             for (int i = 0; i < repeats; ++i) product(e, memory.data(), n, k, rows, x.p, y.p, t, scratch.p, true);
         });
         return 2.0 * rows * n * k * repeats / s / 1e9;
     }
     void product(const Encoding& e, const std::byte* w, int64_t n, int64_t k, int64_t rows, const float* x, float* y,
                  int thread, float* scratch, bool panel) {
+        if (panels) return integer_product(e, w, n, k, rows, x, y, thread, scratch);
         Product p;
         p.encoding = &e, p.weight = w, p.row_bytes = e.row_bytes(k), p.width = k;
         p.n_begin = n / threads * thread, p.n_end = thread == threads - 1 ? n : n / threads * (thread + 1);
         p.x = x, p.x_stride = k, p.rows = rows, p.y = y, p.y_stride = n, p.scratch = scratch;
         (panel ? kernels.product->panel : kernels.product->vector)(p);
+    }
+    void integer_product(const Encoding& e, const std::byte* w, int64_t n, int64_t k, int64_t rows, const float* x,
+                         float* y, int thread, float* scratch) {
+        // Each thread rounds all rows of x, which is more than it does in the chip.
+        static thread_local std::vector<ActivationBlock> blocks;
+        blocks.resize((rows + 3) * k / 32);
+        for (int64_t m = 0; m < rows; ++m) kernels.product->round_row(x + m * k, k, blocks.data() + m * k / 32);
+        IntegerProduct p;
+        p.encoding = &e, p.panels = w, p.width = k;
+        p.n_begin = n / threads / 16 * 16 * thread, p.n_end = thread == threads - 1 ? n : n / threads / 16 * 16;
+        p.x = blocks.data(), p.x_stride = k / 32, p.rows = rows, p.y = y, p.y_stride = n, p.scratch = scratch;
+        kernels.product->integer_product(p);
+    }
+    size_t scratch_floats(int64_t k) const {
+        return std::max(kernels.product->scratch_floats(k), panels ? kernels.product->integer_scratch_floats() : 0);
     }
 };
 
@@ -167,11 +186,12 @@ struct Row {
 int main(int argc, char** argv) {
     std::string only, isa = "avx2";
     int rounds = 5, only_m = 0;
-    bool hot = false;
+    bool hot = false, panels = false;
     for (int i = 1; i + 1 < argc; i += 2) {
         const std::string flag = argv[i];
         if (flag == "--encoding") only = argv[i + 1];
         if (flag == "--rounds") rounds = std::max(1, std::atoi(argv[i + 1]));
+        if (flag == "--form") panels = std::string(argv[i + 1]) == "panels";
         if (flag == "--isa") isa = argv[i + 1];
         if (flag == "--clock") processor_time = std::string(argv[i + 1]) == "cpu";
         if (flag == "--weights") hot = std::string(argv[i + 1]) == "hot";
@@ -180,14 +200,15 @@ int main(int argc, char** argv) {
     const Kernels* kernels = &portable::kernels;
 #if defined(__x86_64__)
     if (isa == "avx2" && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) kernels = &avx2::kernels;
-    if (isa == "avx512" && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl"))
+    if (isa == "avx512" && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
+        __builtin_cpu_supports("avx512vnni"))
         kernels = &avx512::kernels;
 #endif
     Bench bench(*kernels, rounds);
-    bench.hot = hot;
+    bench.hot = hot, bench.panels = panels;
     std::vector<Row> rows;
     for (const Encoding* e : encodings()) {
-        if (!only.empty() && only != e->name) continue;
+        if ((!only.empty() && only != e->name) || (panels && panel_layout(*e) == nullptr)) continue;
         for (const int64_t m : {1, 2, 4, 8})
             if (only_m == 0 ? m == 1 || !only.empty() : only_m == m)
                 rows.push_back({fmt::format("{} vector 3072x1024 M={}", e->name, m),

@@ -11,15 +11,13 @@ namespace busbar::agree {
 
 namespace {
 
+using conform::largest_code;
+using conform::significant_bits;
 using conform::ulp_at;
 using conform::unit_roundoff;
 
-double bits(Element e) {
-    return e == Element::i8 ? 7 : -std::log2(unit_roundoff(e));
-}
-
 Element coarser(Element a, Element b) {
-    return bits(b) < bits(a) ? b : a;
+    return significant_bits(b) < significant_bits(a) ? b : a;
 }
 
 Rounding worse(const Rounding& a, const Rounding& b) {
@@ -36,12 +34,12 @@ double steps_squared(const double* x, int64_t width, Element activation) {
     double sum = 0;
     if (activation == Element::f16 || activation == Element::bf16) {
         for (int64_t k = 0; k < width; ++k) sum += std::pow(ulp_at(x[k], activation), 2);
-    } else if (activation == Element::i8) {
+    } else if (const int codes = largest_code(activation)) {
         for (int64_t k0 = 0; k0 < width; k0 += 32) {
             const int64_t n = std::min<int64_t>(32, width - k0);
             double largest = 0;
             for (int64_t k = k0; k < k0 + n; ++k) largest = std::max(largest, std::abs(x[k]));
-            sum += static_cast<double>(n) * std::pow(largest / 127, 2);
+            sum += static_cast<double>(n) * std::pow(largest / codes, 2);
         }
     }
     return sum;
@@ -222,7 +220,8 @@ void Noise::add_other(LoadedModel& model, const Site& site, size_t output, const
         for (double p : positions.data) longest = std::max(longest, p + 1);
         // Scores of a few units, each with the rounding of a dot product; then a sum over the positions.
         of_row = u * (4 + std::sqrt(longest) / 2) + E;
-        if (bits(rounding.activation) < bits(Element::f32)) of_row += 2 * unit_roundoff(rounding.activation);
+        if (significant_bits(rounding.activation) < significant_bits(Element::f32))
+            of_row += 2 * unit_roundoff(rounding.activation);
     }
     v.of_itself += of_itself * of_itself;
     if (of_row == 0) return;
@@ -238,7 +237,7 @@ void Noise::before(LoadedModel& model, size_t bucket, size_t index) {
     const Plan& plan = model.plans()[bucket];
     const PlannedStep& step = plan.steps[index];
     if (step.is_copy() || plan.graph.nodes()[step.node].op != &op_cache_append) return;
-    if (bits(chip_.cache) >= bits(oracle_.cache)) return;
+    if (significant_bits(chip_.cache) >= significant_bits(oracle_.cache)) return;
     const int x = plan.graph.nodes()[step.node].inputs[1];
     if (plan.place(step.chip, x).where != Place::Where::scratch) return;
     Array y = model.read_value(bucket, step.chip, x);

@@ -15,8 +15,8 @@ using Json = nlohmann::json;
 using conform::Input;
 
 constexpr int version = 1;
-constexpr std::string_view element_words[] = {"f64", "f32", "f16", "bf16", "i8"};
-constexpr Element elements[] = {Element::f64, Element::f32, Element::f16, Element::bf16, Element::i8};
+constexpr std::string_view element_words[] = {"f64", "f32", "f16", "bf16", "i16", "i8"};
+constexpr Element elements[] = {Element::f64, Element::f32, Element::f16, Element::bf16, Element::i16, Element::i8};
 
 std::string word_of(Element e) {
     for (size_t i = 0; i < std::size(elements); ++i)

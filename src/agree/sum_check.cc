@@ -28,13 +28,14 @@ std::optional<WrongSum> check_sums(const WeightSums& sums, const StoredTensor& t
         if (rounding.activation == Element::f16 || rounding.activation == Element::bf16)
             for (int64_t k = 0; k < width; ++k)
                 rounded += std::pow(conform::ulp_at(xs[k], rounding.activation), 2) * sums.squares[k];
-        for (int64_t k0 = 0; rounding.activation == Element::i8 && k0 < width; k0 += 32) {
+        const int codes = conform::largest_code(rounding.activation);
+        for (int64_t k0 = 0; codes > 0 && k0 < width; k0 += 32) {
             double largest = 0, squares = 0;
             for (int64_t k = k0; k < std::min(width, k0 + 32); ++k) {
                 largest = std::max(largest, std::abs(xs[k]));
                 squares += sums.squares[k];
             }
-            rounded += std::pow(largest / 127, 2) * squares;
+            rounded += std::pow(largest / codes, 2) * squares;
         }
         // No partial sum is larger, on average, than the root of its squared terms or than the whole: level 1's sigma
         // of all outputs together, from above.

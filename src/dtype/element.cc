@@ -15,7 +15,7 @@ struct Row {
 // In the order of the enum; a test compares the two.
 constexpr Row rows[] = {
     {Element::f64, "f64", 64},      {Element::f32, "f32", 32}, {Element::f16, "f16", 16}, {Element::bf16, "bf16", 16},
-    {Element::i32, "i32", 32},      {Element::i8, "i8", 8},    {Element::i6, "i6", 6},    {Element::i5, "i5", 5},
+    {Element::i32, "i32", 32},      {Element::i16, "i16", 16}, {Element::i8, "i8", 8},    {Element::i6, "i6", 6},    {Element::i5, "i5", 5},
     {Element::i4, "i4", 4},         {Element::i3, "i3", 3},    {Element::i2, "i2", 2},    {Element::e2m1, "e2m1", 4},
     {Element::table4, "table4", 4},
 };

@@ -6,7 +6,7 @@
 namespace busbar {
 
 /// A number type, of weights as stored or of values as computed. How blocks of them are scaled is dtype/encoding.h's business.
-enum class Element : uint8_t { f64, f32, f16, bf16, i32, i8, i6, i5, i4, i3, i2, e2m1, table4 };
+enum class Element : uint8_t { f64, f32, f16, bf16, i32, i16, i8, i6, i5, i4, i3, i2, e2m1, table4 };
 
 /// "f32", "bf16" ...
 std::string_view name_of(Element e);

@@ -35,7 +35,7 @@ class Dealer {
   public:
     Dealer(const Graph& graph, std::span<const Profile* const> chips, const PlanOptions& options, int64_t cache_pages)
         : g_(graph), chips_(chips), o_(options), pages_(cache_pages), layers_(layers_of(graph)) {
-        for (const Profile* chip : chips_) forms_.push_back(choose_forms(*chip, g_));
+        for (const Profile* chip : chips_) forms_.push_back(choose_forms(*chip, g_, o_));
         crossing_bytes_ = 0;
         for (const Node& n : g_.nodes())
             if (layer_of(n) >= 0 && g_.type_of(n.outputs[0]).kind == Kind::real) {

@@ -90,7 +90,7 @@ class Planner {
         bool all = true;
         while (all) {
             bool changed = false;
-            const std::vector<const PackedForm*> forms = choose_forms(chip(c), alone);
+            const std::vector<const PackedForm*> forms = choose_forms(chip(c), alone, plan_.options);
             const auto lacking = [&](const Node& m) {
                 std::string form;
                 for (int v : m.inputs)
@@ -118,7 +118,7 @@ class Planner {
     void place_nodes() {
         while (true) {
             forms_.clear();
-            for (int c = 0; c < chips(); ++c) forms_.push_back(choose_forms(chip(c), plan_.graph));
+            for (int c = 0; c < chips(); ++c) forms_.push_back(choose_forms(chip(c), plan_.graph, plan_.options));
             plan_.refused.clear();
             unplaced_ = 0;
             std::set<std::string> apart;

@@ -3,7 +3,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <functional>
 #include <set>
+#include <utility>
 
 namespace busbar {
 
@@ -15,6 +17,14 @@ bool takes_form(const Profile& chip, const OpRow& op) {
     return std::ranges::any_of(chip.rows, [&](const KernelRow& r) { return r.op == &op && !r.form.empty(); });
 }
 
+namespace {
+
+bool allowed(const KernelRow& row, const PlanOptions& o) {
+    return row.accuracy <= o.accuracy && (o.order == Order::free || row.order == Order::invariant);
+}
+
+}  // namespace
+
 RowChoice choose_row(const Profile& chip, const Graph& g, const Node& n, const std::string& form,
                      const PlanOptions& o) {
     RowChoice best{nullptr, "it has no kernel for it"};
@@ -23,7 +33,7 @@ RowChoice choose_row(const Profile& chip, const Graph& g, const Node& n, const s
         const int64_t rows = o.binding.rows;
         if (row.form != form) {
             best.why = fmt::format("no row takes weights {}", form.empty() ? "as values" : form);
-        } else if (row.accuracy > o.accuracy || (o.order == Order::invariant && row.order != Order::invariant)) {
+        } else if (!allowed(row, o)) {
             best.why = fmt::format("no row is {} and {}", name_of(o.accuracy), name_of(o.order));
         } else if (rows < row.min_rows || rows > row.max_rows) {
             best.why = fmt::format("no row takes {} rows", rows);
@@ -46,12 +56,48 @@ RowChoice choose_row(const Profile& chip, const Graph& g, const Node& n, const s
     return best;
 }
 
-std::vector<const PackedForm*> choose_forms(const Profile& chip, const Graph& g) {
+namespace {
+
+// A node takes its weights in one form: where two of them got different ones, all get one that serves them all.
+void agree_on_forms(const Profile& chip, const Graph& g, const std::vector<std::vector<const PackedForm*>>& possible,
+                    std::vector<const PackedForm*>& forms) {
+    for (bool changed = true; changed;) {
+        changed = false;
+        for (const Node& n : g.nodes()) {
+            if (!takes_form(chip, *n.op)) continue;
+            std::vector<int> weights;
+            for (int v : n.inputs)
+                if (forms[v]) weights.push_back(v);
+            if (std::ranges::all_of(weights, [&](int v) { return forms[v] == forms[weights[0]]; })) continue;
+            const auto serves_all = [&](const PackedForm* form) {
+                return std::ranges::all_of(
+                    weights, [&](int v) { return std::ranges::find(possible[v], form) != possible[v].end(); });
+            };
+            // In the order of preference, each weight only ever moves down its list: this ends.
+            const PackedForm* common = nullptr;
+            for (const PackedForm* form : possible[weights[0]]) {
+                const bool lower =
+                    std::ranges::all_of(weights, [&](int v) { return form->preference <= forms[v]->preference; });
+                if (lower && serves_all(form)) {
+                    common = form;
+                    break;
+                }
+            }
+            if (!common) continue;  // the plan says so
+            for (int v : weights) changed |= std::exchange(forms[v], common) != common;
+        }
+    }
+}
+
+}  // namespace
+
+std::vector<const PackedForm*> choose_forms(const Profile& chip, const Graph& g, const PlanOptions& options) {
     std::vector<std::set<const OpRow*>> uses(g.values().size());
     for (const Node& n : g.nodes())
         if (has_row(chip, *n.op))
             for (int v : n.inputs) uses[v].insert(n.op);
     std::vector<const PackedForm*> forms(g.values().size(), nullptr);
+    std::vector<std::vector<const PackedForm*>> possible(g.values().size());
     for (size_t v = 0; v < g.values().size(); ++v) {
         if (g.values()[v].source != Source::weight || uses[v].empty()) continue;
         if (!std::ranges::all_of(uses[v], [&](const OpRow* op) { return takes_form(chip, *op); }))
@@ -60,16 +106,21 @@ std::vector<const PackedForm*> choose_forms(const Profile& chip, const Graph& g)
             const bool converts =
                 std::ranges::find(form.encodings, g.values()[v].weight->encoding) != form.encodings.end();
             const bool served = std::ranges::all_of(uses[v], [&](const OpRow* op) {
-                return std::ranges::any_of(chip.rows,
-                                           [&](const KernelRow& r) { return r.op == op && r.form == form.name; });
+                return std::ranges::any_of(chip.rows, [&](const KernelRow& r) {
+                    return r.op == op && r.form == form.name && allowed(r, options);
+                });
             });
-            if (converts && served && (!forms[v] || form.preference > forms[v]->preference)) forms[v] = &form;
+            if (converts && served) possible[v].push_back(&form);
         }
+        std::ranges::stable_sort(possible[v], std::greater(), [](const PackedForm* f) { return f->preference; });
+        if (!possible[v].empty()) forms[v] = possible[v][0];
     }
+    agree_on_forms(chip, g, possible, forms);
     return forms;
 }
 
 uint64_t bytes_in(const PackedForm& form, const StoredTensor& tensor) {
+    if (form.bytes) return form.bytes(tensor);
     return form.bits_per_weight > 0
                ? static_cast<uint64_t>(static_cast<double>(tensor.count()) * form.bits_per_weight / 8)
                : tensor.bytes.size();

@@ -20,9 +20,10 @@ bool has_row(const Profile& chip, const OpRow& op);
 bool takes_form(const Profile& chip, const OpRow& op);
 
 /// The packed form of each weight on this chip, if all of the graph that the chip has rows for ran there: the one of
-/// highest preference that holds the weight without loss and serves all its uses. nullptr for values that are no
-/// weights, and for weights that the chip takes as decoded values.
-std::vector<const PackedForm*> choose_forms(const Profile& chip, const Graph& graph);
+/// highest preference that holds the weight without loss and serves all its uses at the options' accuracy and order,
+/// the same for all weights of a node. nullptr for values that are no weights, and for weights that the chip takes as
+/// decoded values.
+std::vector<const PackedForm*> choose_forms(const Profile& chip, const Graph& graph, const PlanOptions& options);
 
 /// Work of a node; bytes include weights as `forms` keeps them.
 Cost cost_of(const Graph& graph, const Node& node, const std::vector<const PackedForm*>& forms, const Binding& binding);

@@ -46,6 +46,14 @@ double unit_roundoff(Element e) {
     return std::ldexp(1.0, -format_of(e).significand);
 }
 
+int largest_code(Element activation) {
+    return activation == Element::i8 ? 127 : activation == Element::i16 ? 32767 : 0;
+}
+
+double significant_bits(Element e) {
+    return largest_code(e) > 0 ? bits_of(e) - 1 : -std::log2(unit_roundoff(e));
+}
+
 double ulp_at(double y, Element e) {
     const Format f = format_of(e);
     const int exponent = y == 0 || !std::isfinite(y) ? f.smallest : std::max(std::ilogb(y), f.smallest);
@@ -110,8 +118,10 @@ Verdict judge(const Array& oracle, const Array& got, const Bound& bound, Element
     }
     if (bound.kind == Bound::Kind::spread && counted > 0) {
         // Of few outputs an honest RMS may be larger by chance: 1.5 is the limit from some 32 outputs on.
-        const double rms = std::sqrt(squares / static_cast<double>(counted)),
-                     limit = std::max(1.5, 1 + 4 / std::sqrt(2.0 * counted));
+        const auto all = static_cast<double>(counted);
+        const double rms = std::sqrt(squares / all),
+                     independent = bound.independent > 0 ? std::min(bound.independent, all) : all,
+                     limit = std::max(1.5, 1 + 4 / std::sqrt(2 * independent));
         if (rms > limit && v.agrees) {
             v.agrees = false;
             v.why = fmt::format("RMS(e / sigma) {:.2f} above {:.2f} over {} outputs", rms, limit, counted);
@@ -188,14 +198,14 @@ double Spread::sigma(const double* x, const double* w, int64_t width, int64_t st
         if (activation == Element::f16 || activation == Element::bf16)
             rounded += std::pow(ulp_at(x[k], activation) * (w ? w[k * stride] : 1), 2);
     }
-    if (activation == Element::i8)
+    if (const int codes = largest_code(activation))
         for (int64_t k0 = 0; k0 < width; k0 += 32) {
             double largest = 0, weights = 0;
             for (int64_t k = k0; k < std::min(width, k0 + 32); ++k) {
                 largest = std::max(largest, std::abs(x[k]));
                 weights += w ? w[k * stride] * w[k * stride] : 1;
             }
-            rounded += std::pow(largest / 127, 2) * weights;
+            rounded += std::pow(largest / codes, 2) * weights;
         }
     const double ulp = ulp_at(s, j_.out);
     double sigma = std::sqrt(ulp * ulp / 12 + squares / 3 + rounded / 12);

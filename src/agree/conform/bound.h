@@ -12,6 +12,7 @@ struct Bound {
     };
     Kind kind = Kind::exact;
     std::vector<double> limit;
+    double independent = 0;  ///< so many of the errors are, in effect; 0: all. The RMS of few may be larger by chance.
 };
 
 /// What a rule sees. Outputs of the oracle are cut to the rows in use; inputs are at capacity.
@@ -31,6 +32,11 @@ struct Judged {
 using BoundRule = std::vector<Bound> (*)(const Judged&);
 
 double unit_roundoff(Element e);
+/// The largest code of activations that are rounded to integers in blocks of 32, with one step amax / this; 0 for
+/// elements that are not.
+int largest_code(Element activation);
+/// Significant bits of a number rounded to `e`; of integers, those of the largest of a block.
+double significant_bits(Element e);
 /// Distance between neighbours of `e` at |y|.
 double ulp_at(double y, Element e);
 

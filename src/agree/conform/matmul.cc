@@ -1,4 +1,5 @@
 // matmul, multi_matmul, batch_matmul: the error is compared with the spread that the declared roundings predict.
+#include <algorithm>
 #include <cmath>
 
 #include "agree/conform/suite.h"
@@ -70,6 +71,37 @@ std::vector<Case> cases(Random& random) {
     return all;
 }
 
+// How many of a row's errors are independent in effect, where they come from roundings of x that all outputs share:
+// with weights of one sign, say, all outputs are off by nearly the same. For errors a_o . delta, of vectors a_o of
+// length 1 and delta of independent numbers: N^2 / sum over o, p of (a_o . a_p)^2, which has the same variance of the
+// mean square.
+double independent_of_row(const double* x, const Array& w, int codes) {
+    const int64_t width = w.extents[1], outputs = std::min<int64_t>(w.extents[0], 64);
+    std::vector<double> a(outputs * width);
+    for (int64_t k0 = 0; k0 < width; k0 += 32) {
+        const int64_t end = std::min(width, k0 + 32);
+        double largest = 0;
+        for (int64_t k = k0; k < end; ++k) largest = std::max(largest, std::abs(x[k]));
+        for (int64_t o = 0; o < outputs; ++o)
+            for (int64_t k = k0; k < end; ++k)
+                a[o * width + k] = (codes > 0 ? largest : std::abs(x[k])) * w.data[o * width + k];
+    }
+    for (int64_t o = 0; o < outputs; ++o) {
+        double squares = 0;
+        for (int64_t k = 0; k < width; ++k) squares += a[o * width + k] * a[o * width + k];
+        if (!(squares > 0) || !std::isfinite(squares)) return static_cast<double>(outputs);
+        for (int64_t k = 0; k < width; ++k) a[o * width + k] /= std::sqrt(squares);
+    }
+    double sum = 0;
+    for (int64_t o = 0; o < outputs; ++o)
+        for (int64_t p = 0; p < outputs; ++p) {
+            double dot = 0;
+            for (int64_t k = 0; k < width; ++k) dot += a[o * width + k] * a[p * width + k];
+            sum += dot * dot;
+        }
+    return static_cast<double>(outputs * outputs) / sum;
+}
+
 Bound product_bound(const Judged& j, const Array& w, const Array& oracle) {
     const Array& x = j.c.inputs[0].data;
     const int64_t width = x.extents.back(), outputs = w.extents[0];
@@ -78,6 +110,9 @@ Bound product_bound(const Judged& j, const Array& w, const Array& oracle) {
     for (int64_t i = 0; i < oracle.count(); ++i)
         b.limit.push_back(
             spread.sigma(x.data.data() + i / outputs * width, w.data.data() + i % outputs * width, width));
+    if (significant_bits(j.rounding.activation) < significant_bits(j.rounding.accumulate) && outputs > 0)
+        for (int64_t m = 0; m < oracle.count() / outputs; ++m)
+            b.independent += independent_of_row(x.data.data() + m * width, w, largest_code(j.rounding.activation));
     return b;
 }
 

@@ -216,15 +216,14 @@ CaseResult test_case(Device& device, Device& oracle, const Case& c, const Kernel
 
 std::string wrong_declaration(const KernelRow& row) {
     const Rounding& d = row.rounding;
-    const auto bits = [](Element e) { return e == Element::i8 ? 7 : -std::ilogb(unit_roundoff(e)); };
     if (d.transcendental_ulp > 64)
         return fmt::format("declares transcendentals within {} ULP: 64 are the most of any level",
                            d.transcendental_ulp);
     if (row.accuracy == Accuracy::fast) return "";
     const bool strict = row.accuracy == Accuracy::strict;
-    if (bits(d.activation) < (strict ? 24 : 8))
+    if (significant_bits(d.activation) < (strict ? 24 : 8))
         return fmt::format("declares {}, but rounds activations to {}", name_of(row.accuracy), name_of(d.activation));
-    if (bits(d.accumulate) < 24)
+    if (significant_bits(d.accumulate) < 24)
         return fmt::format("declares {}, but sums in {}", name_of(row.accuracy), name_of(d.accumulate));
     if (strict && d.transcendental_ulp > 4)
         return fmt::format("declares strict, but transcendentals within {} ULP: 4 are the most", d.transcendental_ulp);

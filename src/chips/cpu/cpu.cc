@@ -11,6 +11,7 @@
 #include "base/error.h"
 #include "base/threads.h"
 #include "chips/cpu/cache.h"
+#include "chips/cpu/panels.h"
 #include "chips/cpu/probe.h"
 #include "chips/cpu/program.h"
 
@@ -80,6 +81,7 @@ class CpuDevice : public Device {
         form.preference = 1;
         form.reason = "read in place from the mapping: no load time, no second copy";
         profile_.forms.push_back(std::move(form));
+        if (kernels_.product->integer_product != nullptr) profile_.forms.push_back(panels());
         add_rows();
     }
 
@@ -104,7 +106,6 @@ class CpuDevice : public Device {
     }
 
     std::unique_ptr<PackedWeight> pack(std::shared_ptr<const StoredTensor> tensor, const PackedForm& form) override {
-        BUSBAR_CHECK(form.name == "as_stored", "a form that this chip does not offer: " + form.name);
         const StoredTensor& t = *tensor;
         if (t.width() % t.encoding->block != 0)
             throw bad_input(t.name, "[cpu] expected rows of whole blocks of {} in {}, got a width of {}",
@@ -114,7 +115,14 @@ class CpuDevice : public Device {
         if (t.bytes.size() < expected)
             throw bad_input(t.name, "[cpu] expected {} bytes of weights, got {}", with_commas(expected),
                             with_commas(t.bytes.size()));
-        return std::make_unique<Weight>(std::move(tensor));
+        if (form.name == "as_stored") return std::make_unique<Weight>(std::move(tensor));
+        BUSBAR_CHECK(form.name == "panels", "a form that this chip does not offer: " + form.name);
+        std::unique_ptr<Buffer> buffer = allocate(bytes_of_panels(t));
+        const int64_t panels = t.width() == 0 ? 0 : ceil_div(t.count() / t.width(), panel_outputs);
+        pool_.parallel_for(panels, 1, [&](int64_t begin, int64_t end) {
+            pack_panels(t, begin, end, static_cast<std::byte*>(buffer->host()));
+        });
+        return std::make_unique<PanelWeight>(std::move(tensor), std::move(buffer));
     }
 
     uint64_t page_bytes(const ValueType& state, Element element) const override {
@@ -122,12 +130,25 @@ class CpuDevice : public Device {
     }
 
     std::unique_ptr<Program> prepare(std::vector<ProgramStep> steps, const StepLayout& layout) override {
-        return make_program(std::move(steps), layout, kernels_, pool_);
+        return make_program(std::move(steps), layout, kernels_, pool_, shared_);
     }
 
     void measure();
 
   private:
+    static uint64_t bytes_of_panels(const StoredTensor& t) {
+        return t.width() == 0 ? 0 : panel_bytes(*panel_layout(*t.encoding), t.count() / t.width(), t.width());
+    }
+    static PackedForm panels() {
+        PackedForm form;
+        form.name = "panels";
+        for (const Encoding* e : encodings())
+            if (panel_layout(*e) != nullptr) form.encodings.push_back(e);
+        form.bytes = bytes_of_panels;
+        form.preference = 2;
+        form.reason = "16 outputs side by side: integer products without sums across lanes";
+        return form;
+    }
     void add_rows() {
         for (size_t i = 0; i < offers().size(); ++i) {
             const Offer& offer = offers()[i];
@@ -145,11 +166,19 @@ class CpuDevice : public Device {
                 row.form = "as_stored";
                 profile_.rows.push_back(row);
             }
+            if (offer.panels != Element::f64 && profile_.find_form("panels") != nullptr) {
+                row.name = fmt::format("cpu.{}.panels", offer.op->name);
+                row.form = "panels";
+                row.rounding.activation = offer.panels;
+                if (offer.panels != Element::f32) row.accuracy = Accuracy::accurate;
+                profile_.rows.push_back(row);
+            }
         }
     }
 
     const Kernels& kernels_;
     ThreadPool pool_;
+    Shared shared_;
     uint64_t memory_, promised_ = 0;
     Profile profile_;
 };

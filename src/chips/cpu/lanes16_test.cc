@@ -8,6 +8,8 @@ const ProductKernels* product_kernels_lanes16();
 
 #define BUSBAR_ISA lanes16
 #define BUSBAR_LANES 16
+#define BUSBAR_SOME_PANELS
 #undef __AVX2__
 #undef __AVX512F__
+#include "chips/cpu/kernels/integer.cc"
 #include "chips/cpu/kernels/product.cc"

@@ -120,6 +120,7 @@ class BatchStep : public Step {
 }  // namespace
 
 std::unique_ptr<Step> make_matmul(const Prepare& p) {
+    if (p.step.row->form == "panels") return make_panel_matmul(p);
     return std::make_unique<MatmulStep>(p);
 }
 std::unique_ptr<Step> make_batch_matmul(const Prepare& p) {

@@ -2,6 +2,7 @@
 #include <cstring>
 
 #include "base/check.h"
+#include "chips/cpu/panels.h"
 #include "chips/cpu/step.h"
 
 namespace busbar::cpu {
@@ -16,10 +17,15 @@ class GatherStep : public Step {
         const Operand& table = p.step.inputs[0];
         entries_ = table.extents[0];
         if (table.where == Operand::Where::weight) {
-            const auto* weight = dynamic_cast<const Weight*>(table.weight);
-            BUSBAR_CHECK(weight != nullptr, "a weight that another chip packed");
-            encoding_ = weight->tensor().encoding;
-            data_ = weight->tensor().bytes.data();
+            if (const auto* packed = dynamic_cast<const PanelWeight*>(table.weight)) {
+                panels_ = panel_layout(*packed->tensor().encoding);
+                data_ = packed->panels();
+            } else {
+                const auto* weight = dynamic_cast<const Weight*>(table.weight);
+                BUSBAR_CHECK(weight != nullptr, "a weight that another chip packed");
+                encoding_ = weight->tensor().encoding;
+                data_ = weight->tensor().bytes.data();
+            }
         } else {
             values_ = Place(table);
         }
@@ -34,6 +40,8 @@ class GatherStep : public Step {
             if (id < 0 || id >= entries_) {
                 run.fail(*this, "an id outside its table");
                 std::memset(to, 0, width * sizeof(float));
+            } else if (panels_ != nullptr) {
+                decode_panel_row(*panels_, data_, id, width, to);
             } else if (encoding_ != nullptr) {
                 kernels_.decode_row(*encoding_, data_ + id * encoding_->row_bytes(width), width, to);
             } else {
@@ -45,6 +53,7 @@ class GatherStep : public Step {
   private:
     const ProductKernels& kernels_;
     const Encoding* encoding_ = nullptr;
+    const PanelLayout* panels_ = nullptr;
     const std::byte* data_ = nullptr;
     Place values_, ids_, y_;
     int64_t entries_ = 0, per_unit_ = 1;

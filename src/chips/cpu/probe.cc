@@ -58,7 +58,9 @@ bool has_avx2() {
 }
 
 bool has_avx512() {
-    return has_avx2() && (saved_states() & 0xE6) == 0xE6 && all_bits(cpuid(7).b, {16, 17, 30, 31});  // f dq bw vl
+    const Registers seven = cpuid(7);
+    return has_avx2() && (saved_states() & 0xE6) == 0xE6 && all_bits(seven.b, {16, 17, 30, 31}) &&
+           all_bits(seven.c, {11});  // f dq bw vl; vnni
 }
 #endif
 
@@ -81,7 +83,7 @@ const std::vector<InstructionSet>& instruction_sets() {
         {&portable::kernels, "portable", true},
 #if defined(__x86_64__)
         {&avx2::kernels, "avx2+fma+f16c", has_avx2()},
-        {&avx512::kernels, "avx512+fma+f16c", has_avx512()},
+        {&avx512::kernels, "avx512+vnni+fma+f16c", has_avx512()},
 #endif
     };
     return sets;

@@ -57,7 +57,8 @@ std::vector<Isa> isas() {
 #if defined(__x86_64__)
     avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
     avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-             __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+             __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
+             __builtin_cpu_supports("avx512vnni");
 #endif
     all.push_back({"avx2", avx2 ? product_kernels_avx2() : nullptr, 8, true});
     all.push_back({"avx512", avx512 ? product_kernels_avx512() : nullptr, 16, true});

@@ -1,5 +1,9 @@
 #include "chips/cpu/program.h"
 
+#include <fmt/format.h>
+#include <sys/mman.h>
+
+#include <cstring>
 #include <new>
 
 #include "base/check.h"
@@ -24,8 +28,9 @@ struct Counter {
 
 class CpuProgram : public Program {
   public:
-    CpuProgram(std::vector<ProgramStep> steps, const StepLayout& layout, const Kernels& kernels, ThreadPool& pool)
-        : layout_(layout), pool_(pool) {
+    CpuProgram(std::vector<ProgramStep> steps, const StepLayout& layout, const Kernels& kernels, ThreadPool& pool,
+               Shared& shared)
+        : layout_(layout), pool_(pool), shared_(shared) {
         size_t floats = 0;
         for (const ProgramStep& step : steps) {
             BUSBAR_CHECK(
@@ -35,6 +40,7 @@ class CpuProgram : public Program {
             call->name = step.name;
             first_call_.push_back(calls_.size());
             floats = std::max(floats, call->scratch_floats());
+            shared.need(call->shared_bytes());
             for (int phase = 0; phase < call->phases(); ++phase) calls_.push_back({call.get(), phase});
             steps_.push_back(std::move(call));
         }
@@ -51,6 +57,7 @@ class CpuProgram : public Program {
         BUSBAR_CHECK(words.size() == static_cast<size_t>(layout_.words()), "a step record of another layout");
         Run run;
         run.words = words.data();
+        run.shared = shared_.data();
         const size_t begin = first_call_[first], end = first_call_[last];
         for (size_t i = begin; i < end; ++i) {
             counters_[i].next.store(0, std::memory_order_relaxed);
@@ -101,6 +108,7 @@ class CpuProgram : public Program {
     };
     StepLayout layout_;
     ThreadPool& pool_;
+    Shared& shared_;
     std::vector<std::unique_ptr<Step>> steps_;
     std::vector<Call> calls_;
     std::vector<size_t> first_call_;  ///< of each step, and the end
@@ -111,9 +119,19 @@ class CpuProgram : public Program {
 
 }  // namespace
 
+void Shared::need(size_t bytes) {
+    if (bytes <= bytes_) return;
+    void* const p = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (p == MAP_FAILED)
+        throw does_not_fit("[cpu] expected {} bytes of memory, the system refused: {}", with_commas(bytes),
+                           std::strerror(errno));
+    data_ = {static_cast<std::byte*>(p), [bytes](std::byte* memory) { munmap(memory, bytes); }};
+    bytes_ = bytes;
+}
+
 std::unique_ptr<Program> make_program(std::vector<ProgramStep> steps, const StepLayout& layout, const Kernels& kernels,
-                                      ThreadPool& pool) {
-    return std::make_unique<CpuProgram>(std::move(steps), layout, kernels, pool);
+                                      ThreadPool& pool, Shared& shared) {
+    return std::make_unique<CpuProgram>(std::move(steps), layout, kernels, pool, shared);
 }
 
 }  // namespace busbar::cpu

@@ -24,11 +24,26 @@ class Weight : public PackedWeight {
     mutable std::vector<float> floats_;
 };
 
+/// A weight in panels (panel_layout.h).
+class PanelWeight : public PackedWeight {
+  public:
+    PanelWeight(std::shared_ptr<const StoredTensor> tensor, std::unique_ptr<Buffer> panels)
+        : tensor_(std::move(tensor)), panels_(std::move(panels)) {}
+    const StoredTensor& tensor() const { return *tensor_; }
+    const std::byte* panels() const { return static_cast<const std::byte*>(panels_->host()); }
+    uint64_t bytes() const override { return panels_->bytes(); }
+
+  private:
+    std::shared_ptr<const StoredTensor> tensor_;
+    std::unique_ptr<Buffer> panels_;
+};
+
 class Step;
 
 /// What one run of a program shares among its threads.
 struct Run {
     const int32_t* words = nullptr;
+    std::byte* shared = nullptr;  ///< shared_bytes() of the step at work, 64-byte aligned
     const StepHeader& header() const { return *reinterpret_cast<const StepHeader*>(words); }
 
     /// The first misfit that data of the step showed, such as an id past the end of its table. Kernels go on, without
@@ -61,6 +76,7 @@ class Place {
     int64_t inner() const { return inner_; }  ///< elements of one leading entry
     int64_t count(const Run& run) const { return leading(run) * inner_; }
     /// Rows of `width()` elements: all axes but the last.
+    int64_t capacity_rows() const { return rank_ < 2 ? 1 : first_ * (inner_ / (width_ > 0 ? width_ : 1)); }
     int64_t rows(const Run& run) const { return rank_ < 2 ? 1 : leading(run) * (inner_ / (width_ > 0 ? width_ : 1)); }
     int64_t width() const { return width_; }
     int64_t extent(size_t axis) const { return extents_[axis]; }
@@ -89,6 +105,8 @@ class Step {
     virtual int phases() const { return 1; }
     /// The answer of units() depends on memory that earlier steps write.
     virtual bool units_read_memory() const { return false; }
+    /// Memory in which one phase leaves for the next what is no value of the plan.
+    virtual size_t shared_bytes() const { return 0; }
     /// Floats of scratch that each thread needs, 64-byte aligned.
     virtual size_t scratch_floats() const { return 0; }
     std::string name;
@@ -109,6 +127,7 @@ struct Offer {
     const OpRow* op;
     bool values;                ///< takes values alone
     bool weights;               ///< takes weights as stored
+    Element panels;             ///< takes weights in panels, with activations rounded to this; f64: it does not
     double transcendental_ulp;  ///< declared; tested by the kernels' tests
     double share_of_peak;
     std::unique_ptr<Step> (*make)(const Prepare&);
@@ -119,7 +138,7 @@ using Make = std::unique_ptr<Step>(const Prepare&);
 Make make_add, make_subtract, make_multiply, make_divide, make_exp, make_rsqrt, make_cos, make_sin, make_silu,
     make_gated_silu, make_select;
 Make make_sum, make_mean, make_max, make_softmax, make_rms_norm, make_add_rms_norm;
-Make make_matmul, make_batch_matmul;  // make_matmul serves multi_matmul too
+Make make_matmul, make_panel_matmul, make_batch_matmul;  // the first two serve multi_matmul too
 Make make_gather_rows, make_transpose, make_slice, make_concat;
 Make make_rotary_table, make_rotate;
 Make make_cache_append, make_cache_gather, make_cache_mask, make_attention;

@@ -81,7 +81,7 @@ struct Bench {
             o.extents = in.type.shape.bind(binding);
             types.push_back(in.type);
             if (in.weight) {
-                weights.push_back(device.pack(in.weight, *device.profile().find_form("as_stored")));
+                weights.push_back(device.pack(in.weight, *device.profile().find_form(form.empty() ? "as_stored" : form)));
                 o.where = Operand::Where::weight;
                 o.weight = weights.back().get();
             } else {

@@ -48,9 +48,10 @@ const OpId op_ids[] = {
 };
 
 // By busbar::Element's own order.
-constexpr uint32_t element_ids[] = {BUSBAR_F64, BUSBAR_F32,  BUSBAR_F16,   BUSBAR_BF16, BUSBAR_I32,
-                                    BUSBAR_I8,  BUSBAR_I6,   BUSBAR_I5,    BUSBAR_I4,   BUSBAR_I3,
-                                    BUSBAR_I2,  BUSBAR_E2M1, BUSBAR_TABLE4};
+constexpr uint32_t no_id = 0xFFFFFFFF;  // the contract has no such element
+constexpr uint32_t element_ids[] = {BUSBAR_F64, BUSBAR_F32, BUSBAR_F16,  BUSBAR_BF16,  BUSBAR_I32,
+                                    no_id,      BUSBAR_I8,  BUSBAR_I6,   BUSBAR_I5,    BUSBAR_I4,
+                                    BUSBAR_I3,  BUSBAR_I2,  BUSBAR_E2M1, BUSBAR_TABLE4};
 
 // By busbar::Scale's own order.
 constexpr uint32_t scale_ids[] = {BUSBAR_SCALE_NONE, BUSBAR_SCALE_F16,       BUSBAR_SCALE_F16_MIN,
@@ -75,7 +76,7 @@ uint32_t id_of(const OpRow& op) {
 
 uint32_t id_of(Element element) {
     const auto i = static_cast<size_t>(element);
-    BUSBAR_CHECK(i < std::size(element_ids), "an element with a number of the contract");
+    BUSBAR_CHECK(i < std::size(element_ids) && element_ids[i] != no_id, "an element with a number of the contract");
     return element_ids[i];
 }
 

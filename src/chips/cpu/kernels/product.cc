@@ -2,6 +2,7 @@
 #include "chips/cpu/product.h"
 
 #include "chips/cpu/kernels/panel.h"
+#include "chips/cpu/kernels/product_parts.h"
 
 namespace busbar::cpu::BUSBAR_ISA {
 
@@ -25,7 +26,13 @@ static size_t scratch_floats(int64_t) {
 }
 
 extern const ProductKernels product_kernels;
-const ProductKernels product_kernels = {vector, panel, decode_row, scratch_floats};
+const ProductKernels product_kernels = {
+    vector,         panel,           decode_row,
+    scratch_floats,
+#if BUSBAR_LANES >= 8
+    round_row,      integer_product, integer_scratch_floats,
+#endif
+};
 
 }  // namespace busbar::cpu::BUSBAR_ISA
 

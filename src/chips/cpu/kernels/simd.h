@@ -15,7 +15,8 @@
 // Included once per instruction set with BUSBAR_ISA naming the namespace: nothing here may have a name that another
 // instruction set's object file shares, or the linker could pick its instructions for all.
 
-#if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512DQ__) && defined(__AVX512VL__)
+#if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512DQ__) && defined(__AVX512VL__) && \
+    defined(__AVX512VNNI__)
 #define BUSBAR_AVX512 1
 #elif defined(__AVX2__) && defined(__FMA__) && defined(__F16C__)
 #define BUSBAR_AVX2 1
@@ -108,6 +109,19 @@ BUSBAR_INLINE Floats multiply_add(Floats a, Floats b, Floats c) {
 
 BUSBAR_INLINE Floats to_float(Ints v) {
     return __builtin_convertvector(v, Floats);
+}
+
+/// To the nearest integer, ties to even.
+BUSBAR_INLINE Ints round_to_int(Floats v) {
+#if defined(BUSBAR_AVX512)
+    return (Ints)_mm512_cvtps_epi32(v);
+#elif defined(BUSBAR_AVX2)
+    return (Ints)_mm256_cvtps_epi32(v);
+#else
+    // Adding 1.5 * 2^23 leaves the integer in the low bits, rounded as every sum is. For |v| below 2^22.
+    const Floats base = splat(0x1.8p23f);
+    return (Ints)(v + base) - (Ints)base;
+#endif
 }
 
 /// One unsigned byte per lane.

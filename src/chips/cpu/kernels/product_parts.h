@@ -1,0 +1,11 @@
+// What the product files of one instruction set show to product.cc, which makes the table of them.
+#pragma once
+#include "chips/cpu/product.h"
+
+namespace busbar::cpu::BUSBAR_ISA {
+
+bool round_row(const float* x, int64_t width, ActivationBlock* out);
+void integer_product(const IntegerProduct& p);
+size_t integer_scratch_floats();
+
+}  // namespace busbar::cpu::BUSBAR_ISA

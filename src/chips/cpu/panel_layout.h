@@ -1,0 +1,73 @@
+#pragma once
+#include <stdint.h>
+
+// How quantised weights lie in the form "panels". Included by kernels, so no library and no code beyond constants.
+
+namespace busbar::cpu {
+
+/// Outputs that lie side by side.
+constexpr int panel_outputs = 16;
+
+enum class PanelScale : int { half, e8m0, two_level, two_level_nibbles };
+
+/// A panel is 16 outputs and all K inputs, as a run of blocks of 32 inputs (eight of them to a super-block where scales
+/// have two levels). Outputs past the weight's last one are zeros. One block:
+///   scales     one per output and group: a half, an exponent's byte, or a small integer's byte
+///   minimums   likewise; of q2_k: the upper nibble of the small scale
+///   low plane  the low bits of all codes, high plane the rest
+/// A super-block begins with the halves that its small integers multiply, of minimums after those of scales.
+///
+/// A plane of b bits is rows of 32 words of 16 bits: word 2 o + p of a row belongs to output o and holds, from the low
+/// bits up, the codes of inputs 2 i + p for 16 / b successive i. So one load, a shift and a mask give the 16-bit integers
+/// (output, pair of inputs) that a dot product of pairs takes, in order.
+struct PanelLayout {
+    int low_bits, high_bits;
+    int offset;  ///< taken off every code
+    int group;   ///< inputs per scale: 32 or 16
+    PanelScale scale;
+    bool minimum;
+    const int8_t* values;  ///< of 16 codes, or nullptr
+
+    constexpr int groups() const { return 32 / group; }
+    constexpr bool two_level() const { return scale == PanelScale::two_level || scale == PanelScale::two_level_nibbles; }
+    constexpr int blocks() const { return two_level() ? 8 : 1; }  ///< of 32 inputs, per super-block
+    constexpr int header_bytes() const { return two_level() ? 32 * (minimum ? 2 : 1) : 0; }
+    constexpr int scale_bytes() const { return scale == PanelScale::half ? 32 : 16 * groups(); }
+    constexpr int minimum_bytes() const {
+        return !minimum || scale == PanelScale::two_level_nibbles ? 0 : scale_bytes();
+    }
+    constexpr int low_at() const { return scale_bytes() + minimum_bytes(); }  ///< in a block
+    constexpr int high_at() const { return low_at() + 64 * low_bits; }
+    constexpr int block_bytes() const { return high_at() + 64 * high_bits; }
+    constexpr int bytes() const { return header_bytes() + blocks() * block_bytes(); }  ///< of a super-block
+};
+
+constexpr int8_t iq4_values[16] = {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
+constexpr int8_t e2m1_doubled[16] = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
+
+// One per encoding.
+constexpr PanelLayout panel_q4_0 = {4, 0, 8, 32, PanelScale::half, false, nullptr};
+constexpr PanelLayout panel_q4_1 = {4, 0, 0, 32, PanelScale::half, true, nullptr};
+constexpr PanelLayout panel_q5_0 = {4, 1, 16, 32, PanelScale::half, false, nullptr};
+constexpr PanelLayout panel_q5_1 = {4, 1, 0, 32, PanelScale::half, true, nullptr};
+constexpr PanelLayout panel_q8_0 = {8, 0, 0, 32, PanelScale::half, false, nullptr};
+constexpr PanelLayout panel_q2_k = {2, 0, 0, 16, PanelScale::two_level_nibbles, true, nullptr};
+constexpr PanelLayout panel_q3_k = {2, 1, 4, 16, PanelScale::two_level, false, nullptr};
+constexpr PanelLayout panel_q4_k = {4, 0, 0, 32, PanelScale::two_level, true, nullptr};
+constexpr PanelLayout panel_q5_k = {4, 1, 0, 32, PanelScale::two_level, true, nullptr};
+constexpr PanelLayout panel_q6_k = {4, 2, 32, 16, PanelScale::two_level, false, nullptr};
+constexpr PanelLayout panel_iq4_nl = {4, 0, 0, 32, PanelScale::half, false, iq4_values};
+constexpr PanelLayout panel_iq4_xs = {4, 0, 0, 32, PanelScale::two_level, false, iq4_values};
+constexpr PanelLayout panel_mxfp4 = {4, 0, 0, 32, PanelScale::e8m0, false, e2m1_doubled};
+
+/// A row of activations as integers, 32 at a time: x[k] is nearly codes[k] * step, step = amax / 32767.
+struct alignas(32) ActivationBlock {
+    int16_t codes[32];
+    float step;
+    int32_t sum[2];       ///< of the codes, by halves of the block
+    float scaled_sum[3];  ///< step * sum, by halves; then of the whole block
+    int32_t unused[2];
+};
+static_assert(sizeof(ActivationBlock) == 96);
+
+}  // namespace busbar::cpu
