@@ -264,7 +264,7 @@ Json measure(const Options& o) {
             load.sequences = o.batch;
             load.logit_rows = o.batch;
             load.chunk = std::max<int64_t>(load.chunk, o.batch);
-            load.programs_late = true;  // as `run` has it
+            load.speculate = load.programs_late = true;  // as `run` has it: one gate speaks for both
         });
         print_placement(model);
         const double ready = seconds_since_start();

@@ -174,9 +174,14 @@ OpenModel open_model(const CommonOptions& o, const std::function<void(LoadOption
         const Span span("import");
         imported = import_model(m.file, load.context);
     }
-    read_ahead(imported.files, m.chips.devices[0]->profile().memory_bytes.value);
-    stop_if_interrupted();
+    // What is not in memory yet is read while plans are made; where all is, to see so takes as long as a plan.
+    std::future<void> reading = std::async(
+        std::launch::async, [files = imported.files, memory = m.chips.devices[0]->profile().memory_bytes.value] {
+            read_ahead(files, memory);
+        });
     ReadyModel ready = load_model(std::move(imported), m.chips.pointers(), load);
+    reading.get();
+    stop_if_interrupted();
     for (const std::string& why : ready.placement) note("{}", why);
     m.end_ids = std::move(ready.end_ids);
     m.loaded = std::move(ready.loaded);

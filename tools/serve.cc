@@ -18,7 +18,7 @@ namespace {
 struct ServeFlags {
     CommonOptions common;
     ServeOptions serve;
-    std::string key_file, template_file;
+    std::string key_file, template_file, speculate = "off";
     std::vector<std::string> replicas;
     double probe_percent = 1;
     int64_t sequences = 16, cache_tokens = 0, connections = 1024;
@@ -62,6 +62,7 @@ OpenModel open_replica(const ServeFlags& f, const std::string& chip, bool again 
         load.sequences = f.sequences;
         load.cache_pages = cache_pages(f, load, config);
         load.logit_rows = f.sequences;
+        load.speculate = f.speculate != "off";
         load.chunk = std::max<int64_t>(load.chunk, f.sequences);
     });
     print_placement(model);
@@ -166,6 +167,7 @@ int serve(ServeFlags f) {
     f.serve.version = BUSBAR_VERSION;
     f.serve.http.connections = static_cast<size_t>(f.connections);
     f.serve.engine = {f.step_ms / 1000, 4 * f.step_ms / 1000, true};
+    f.serve.engine.speculate = *parse_speculate(f.speculate);
     f.serve.probe.share = f.probe_percent / 100;
     f.serve.end_now = [](int code) { ::_exit(code); };
     Server server(f.serve);
@@ -266,6 +268,11 @@ void add_serve(CLI::App& app, int& exit_code) {
         ->type_name("MS")
         ->capture_default_str()
         ->check(number(0, 60000));
+    sub->add_option("--speculate", f->speculate,
+                    "while one answer is alone: guess its next tokens and verify them: auto (where it pays), on, off")
+        ->type_name("WORD")
+        ->capture_default_str()
+        ->check(one_of({"auto", "on", "off"}));
     sub->add_option("--connections", f->connections, "open at once; idle ones give way")
         ->type_name("N")
         ->capture_default_str()

@@ -19,6 +19,7 @@ struct Options {
     std::string cache = "";             ///< f32, f16 or bf16; "" = the chip's most exact one
     int threads = 0;                    ///< 0 = all that the process may use
     int64_t context = 0;                ///< positions; 0 = what the model was trained for, at most 8,192
+    std::string speculate = "auto";     ///< guesses of next tokens are verified together: auto, on or off; same tokens
 };
 
 struct Sampling {

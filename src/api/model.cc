@@ -18,6 +18,7 @@ struct Model::State {
     ReadyModel ready;
     std::unique_ptr<Tokenizer> tokenizer;  ///< null where the model has none
     std::string no_tokenizer;              ///< why not
+    EngineOptions engine;
 };
 
 namespace {
@@ -61,6 +62,9 @@ Model Model::open(const std::string& path, const Options& options) {
         load.chunk = std::min(load.chunk, load.context);
         load.logit_rows = std::min<int64_t>(64, load.chunk);
         load.asked = state->chips.asked();
+        state->engine.speculate =
+            need(parse_speculate(options.speculate), "speculate: expected auto, on or off", options.speculate);
+        load.speculate = state->engine.speculate != Speculate::off;
         if (options.gate != "auto" && options.gate != "off")
             throw usage_error("[api] gate: expected auto or off, got {}", quote(options.gate));
         const bool gated = options.gate != "off" && !state->chips.is_oracle();
@@ -120,7 +124,7 @@ std::vector<int32_t> Model::generate(const std::vector<int32_t>& prompt, const S
             r.end_ids.insert(r.end_ids.end(), state_->tokenizer->end_ids().begin(), state_->tokenizer->end_ids().end());
         }
         if (on_token) r.on_token = [&](int32_t token, const std::vector<TokenScore>&) { return on_token(token); };
-        Engine engine(*state_->ready.loaded);
+        Engine engine(*state_->ready.loaded, state_->engine);
         const int number = engine.add(std::move(r));
         engine.finish(number);
         return engine.tokens_of(number);

@@ -39,9 +39,22 @@ TEST(Api, LogitsNeedNoTokenizerAndErrorsCarryCodes) {
     } catch (const api::Failure& e) {
         EXPECT_EQ(e.code(), 3);
     }
-    api::Options wrong;
+    api::Options wrong, never, always;
     wrong.numerics = "sloppy";
     EXPECT_THROW(api::Model::open(from_environment("BUSBAR_TINY_MODELS") + "/llama", wrong), api::Failure);
+    wrong = {};
+    wrong.speculate = "perhaps";
+    EXPECT_THROW(api::Model::open(from_environment("BUSBAR_TINY_MODELS") + "/llama", wrong), api::Failure);
+    never.speculate = "off";
+    always.speculate = "on";
+    never.gate = always.gate = "off";
+    api::Sampling sampling;
+    sampling.max_tokens = 40;
+    std::vector<std::vector<int32_t>> ids;
+    for (const api::Options& o : {never, always})
+        ids.push_back(api::Model::open(from_environment("BUSBAR_TINY_MODELS") + "/llama", o).generate({1, 2, 3, 1, 2}, sampling));
+    EXPECT_EQ(ids[0].size(), 40u);
+    EXPECT_EQ(ids[0], ids[1]);
 }
 
 }  // namespace

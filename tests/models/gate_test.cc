@@ -2,6 +2,7 @@
 #include <map>
 
 #include "agree/gate.h"
+#include "agree/identity.h"
 #include "agree/requests.h"
 #include "harness.h"
 
@@ -44,6 +45,16 @@ TEST_P(Gate, PassesAnHonestChip) {
 INSTANTIATE_TEST_SUITE_P(Models, Gate,
                          testing::Values("llama", "qwen3", "mistral", "qwen2_k_mix.gguf", "llama_q4_1.gguf"),
                          [](const auto& info) { return info.param.substr(0, info.param.find('.')); });
+
+// The linker's hash of this very program, found in its file by the note's header: no constant, no other program's.
+TEST(Identity, IsTheNoteThatTheLinkerWrote) {
+    const std::string program = read_file("/proc/self/exe"), header("\4\0\0\0\24\0\0\0\3\0\0\0GNU\0", 16);
+    const size_t at = program.find(header);
+    ASSERT_NE(at, std::string::npos);
+    std::string id;
+    for (size_t i = 0; i < 8; ++i) id += fmt::format("{:02x}", static_cast<unsigned char>(program.at(at + header.size() + i)));
+    EXPECT_EQ(agree::build_id(), id);
+}
 
 TEST(GateFaults, PassesTheLyingChipWhenItDoesNotLie) {
     BUSBAR_NEED("BUSBAR_TINY_MODELS");

@@ -14,8 +14,11 @@ namespace {
 
 // One row for decoding, a few for small batches, a chunk for prompts.
 std::vector<int64_t> buckets(const LoadOptions& o) {
-    const int64_t few = std::max<int64_t>(o.sequences, o.speculate ? most_drafts + 1 : 1);
-    std::set<int64_t> rows = {1, std::min(o.chunk, few), o.chunk};
+    std::set<int64_t> rows = {1, o.chunk};
+    // A bucket of its own for a step with drafts: the kernels of a larger one may add in another order.
+    const int64_t drafted = o.speculate ? std::min(o.chunk, most_drafts + 1) : 1;
+    rows.insert(drafted);
+    if (o.sequences > drafted) rows.insert(std::min(o.chunk, o.sequences));
     if (o.chunk > 16) rows.insert(16);
     return {rows.begin(), rows.end()};
 }
