@@ -117,7 +117,11 @@ void LoadedModel::load_weights() {
         for (const PlannedWeight& w : plan.weights) {
             const auto& tensor = plan.graph.values()[w.value].weight;
             auto& packed = weights_[{tensor.get(), w.chip}];
-            if (!packed) packed = devices_[w.chip]->pack(tensor, *w.form);
+            if (!packed) {
+                packed = devices_[w.chip]->pack(tensor, *w.form);
+                // What was packed is not read from the file again: memory holds weights once.
+                if (!w.form->in_place && tensor->file) tensor->file->drop(tensor->offset, tensor->bytes.size());
+            }
             planned.push_back(packed.get());
         }
     }
