@@ -149,6 +149,7 @@ void Router::watch(bool reopens) {
             if (p->watched < limit) continue;
         }
         ++losses_;
+        ++hung_;
         move_on(r->abandon(fmt::format("a step took longer than {:.2f} s", limit)));
     }
     if (reopens && options_.reopen_seconds > 0 && !mending_) schedule();

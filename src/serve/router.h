@@ -44,6 +44,7 @@ class Router {
     std::vector<ReplicaStatus> statuses() const;
     uint64_t losses() const { return losses_; }
     uint64_t lies() const { return lies_; }
+    uint64_t hung() const { return hung_; }
     uint64_t moves() const { return moves_; }
     uint64_t reopened() const { return reopened_; }
 
@@ -63,7 +64,7 @@ class Router {
     void mend(size_t i);
 
     RouterOptions options_;
-    std::atomic<uint64_t> losses_{0}, lies_{0}, moves_{0}, reopened_{0};
+    std::atomic<uint64_t> losses_{0}, lies_{0}, hung_{0}, moves_{0}, reopened_{0};
     std::atomic<bool> stop_{false}, mending_{false};
     mutable std::mutex mutex_;
     std::vector<Place> places_;

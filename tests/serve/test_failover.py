@@ -56,8 +56,10 @@ class Failover(unittest.TestCase):
         with self.server("fault=none") as server:
             undisturbed = self.answers(server)
         with self.server("fault=hang&step=20", "fault=none", more=("--hang-seconds", "1.5")) as server:
+            self.assertIn(b',level="exact"} 1', server.ask("GET", "/metrics")[2])
             self.assertEqual(self.answers(server), undisturbed)
-            self.assertEqual(server.metric("busbar_replicas_lost_total"), 1)
+            self.assertEqual((server.metric("busbar_replicas_lost_total"), server.metric("busbar_replicas_hung_total")), (1, 1))
+            self.assertIn(b',level="none"} 1', server.ask("GET", "/metrics")[2])
 
     def test_both_lost(self):
         """A request that two chips failed with is refused; then nothing is ready, and the server still stops as it should."""
