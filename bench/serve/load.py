@@ -79,7 +79,15 @@ async def metrics(port):
     return {name: float(value) for name, value in re.findall(r"^([a-z_]+)(?:\{[^}]*\})? (\S+)$", text, re.M)}
 
 
-async def ask(port, path, body, accepted=lambda: None, cause=lambda: None):
+async def ask(port, path, body, **hooks):
+    """What ask_patiently() gives, or Refused after two minutes."""
+    try:
+        return await asyncio.wait_for(ask_patiently(port, path, body, **hooks), 120)
+    except asyncio.TimeoutError:
+        raise Refused("no answer in 120 s") from None
+
+
+async def ask_patiently(port, path, body, accepted=lambda: None, cause=lambda: None):
     """The Answer, or Refused: also where a stream does not end in [DONE]. accepted() is told of
     the head of a good answer, cause() is asked when it moves to another chip."""
     answer = Answer(body.get("n", 1))

@@ -36,7 +36,7 @@ async def stop(server, o, delay):
         opened += 1
         if opened == o.streams:
             all_open.set()
-    streams = [asyncio.create_task(load.ask(server.port, "/v1/completions", body(i, o.tokens), accepted)) for i in range(o.streams)]
+    streams = [asyncio.create_task(load.ask(server.port, "/v1/completions", body(i, o.tokens), accepted=accepted)) for i in range(o.streams)]
     await asyncio.wait_for(all_open.wait(), harness.TIMEOUT)
     await asyncio.sleep(delay)
     still = sum(not s.done() for s in streams)

@@ -194,6 +194,13 @@ class Server:
             return [json.loads(line) for line in file]
 
 
+def patience(process):
+    """Ends a process that a test waits for in vain, and with it the wait."""
+    timer = threading.Timer(2 * TIMEOUT, process.kill)
+    timer.start()
+    return timer
+
+
 def until(condition, what, seconds=20):
     end = time.monotonic() + seconds
     while not condition():

@@ -95,6 +95,7 @@ class Templates(unittest.TestCase):
                     file.write(template)
                 done = subprocess.Popen([harness.BUSBAR, "serve", harness.small_model_path(), "--port", "0", "--access-log", "", "--gate", "off", "--chat-template-file", path],
                                         stderr=subprocess.PIPE, text=True)
+                self.addCleanup(harness.patience(done).cancel)
                 said = ""
                 for line in done.stderr:
                     said += line

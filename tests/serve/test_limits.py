@@ -239,6 +239,7 @@ class Start(harness.unittest.TestCase):
         import signal
         import subprocess
         process = subprocess.Popen([harness.BUSBAR, "serve", harness.small_model_path(), "--port", "0", "--json", "--access-log", ""], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        self.addCleanup(harness.patience(process).cancel)
         listening, ready = (json.loads(process.stdout.readline()) for _ in range(2))
         self.assertEqual((listening["event"], ready["event"], ready["url"]), ("listening", "ready", listening["url"]))
         self.assertRegex(ready["url"], r"^http://127\.0\.0\.1:[0-9]+$")
