@@ -59,21 +59,50 @@ void score(const AttentionBlock& b, const std::byte* keys, const Seen* seen, flo
     }
 }
 
+// The largest of the lanes, and their sum by the tree of `total`. (Lane by lane they would take as long as the
+// exponentials themselves.)
+BUSBAR_INLINE Floats4 larger_of(Floats4 a, Floats4 b) {
+    return a > b ? a : b;
+}
+BUSBAR_INLINE float largest_of(Floats v) {
+    Floats4 m;
+    if constexpr (lanes == 16) {
+        const Floats4* q = (const Floats4*)&v;
+        m = larger_of(larger_of(q[0], q[1]), larger_of(q[2], q[3]));
+    } else if constexpr (lanes == 8) {
+        const Floats4* q = (const Floats4*)&v;
+        m = larger_of(q[0], q[1]);
+    } else {
+        m = read<Floats4>(&v);
+    }
+    m = larger_of(m, __builtin_shuffle(m, Ints4{2, 3, 0, 1}));
+    return m[0] > m[1] ? m[0] : m[1];
+}
+BUSBAR_INLINE float total_of(Floats v) {
+    const Floats4 s = fold(v), t = s + __builtin_shuffle(s, Ints4{2, 3, 0, 1});
+    return t[0] + t[1];
+}
+
 // Turns a query's scores into exponentials, 0 where it does not see, and moves its running maximum and sums to the new
 // base.
 void exponentials(const AttentionBlock& b, const Seen& seen, float* scores) {
+    constexpr int vectors = page / lanes;
     float* s = scores + seen.query * page;
-    Ints slot;
-    for (int i = 0; i < lanes; ++i) slot[i] = i;
-    const int32_t first = seen.begin / lanes * lanes;
     Floats m = splat(-infinity);
-    for (int32_t j = first; j < seen.end; j += lanes) {
-        const Ints visible = (slot + j >= seen.begin) & (slot + j < seen.end);
-        const Floats v = visible ? load(s + j) : splat(-infinity);
-        store(s + j, v);
-        m = larger(v, m);
+    const int32_t first = seen.begin / lanes * lanes;
+    if (seen.begin == 0 && seen.end == page) {
+        unrolled<vectors>([&](auto i) BUSBAR_INLINE_LAMBDA { m = larger(load(s + i * lanes), m); });
+    } else {
+        Ints slot;
+        for (int i = 0; i < lanes; ++i) slot[i] = i;
+        for (int32_t j = first; j < seen.end; j += lanes) {
+            const Ints visible = (slot + j >= seen.begin) & (slot + j < seen.end);
+            const Floats v = visible ? load(s + j) : splat(-infinity);
+            store(s + j, v);
+            m = larger(v, m);
+        }
     }
-    const float before = b.maximum[seen.query], page_maximum = largest(m);
+    const float before = b.maximum[seen.query], page_maximum = largest_of(m);
     const float maximum = page_maximum > before ? page_maximum : before;
     // While all scores are -infinity there is no base to subtract; 0 gives them their weight of 0.
     const float base = maximum == -infinity ? 0 : maximum;
@@ -90,7 +119,7 @@ void exponentials(const AttentionBlock& b, const Seen& seen, float* scores) {
         float* w = b.weighted + seen.query * b.value_width;
         for (int64_t i = 0; i < b.value_width; ++i) w[i] *= shrink;
     }
-    b.sum[seen.query] += total(sums);
+    b.sum[seen.query] += total_of(sums);
 }
 
 // weighted[q] += sum over slots begin .. end of p[q][slot] * value[slot], in the order of the slots.
@@ -135,15 +164,12 @@ void weigh(const AttentionBlock& b, const std::byte* values, const Seen* seen, c
     }
 }
 
-// N queries over the slots of a page. What all of them see is weighed together, the rest one by one: an unseen slot may
-// hold anything, so it is not even multiplied by 0.
-template <PageElement K, PageElement V, int N>
-void some_queries(const AttentionBlock& b, const std::byte* keys, const std::byte* values, const Seen* seen,
-                  float* scores) {
-    score<K, N>(b, keys, seen, scores);
+// N queries over the values of a page. What all of them see is weighed together, the rest one by one: an unseen slot
+// may hold anything, so it is not even multiplied by 0.
+template <PageElement V, int N>
+void weigh_seen(const AttentionBlock& b, const std::byte* values, const Seen* seen, const float* scores) {
     int64_t begin = 0, end = page;
     for (int i = 0; i < N; ++i) {
-        exponentials(b, seen[i], scores);
         begin = seen[i].begin > begin ? seen[i].begin : begin;
         end = seen[i].end < end ? seen[i].end : end;
     }
@@ -179,11 +205,18 @@ void attention_of(const AttentionBlock& b) {
         if (n == 0) continue;
         const int64_t number = b.pages[start / page];
         const std::byte *keys = b.keys + number * b.key_page_bytes, *values = b.values + number * b.value_page_bytes;
+        // All queries over the keys, then all over the values: half a page stays in the first level cache, a whole one
+        // does not.
         int64_t i = 0;
-        for (; i + 4 <= n; i += 4) some_queries<K, V, 4>(b, keys, values, seen + i, scores);
-        if (n - i == 3) some_queries<K, V, 3>(b, keys, values, seen + i, scores);
-        if (n - i == 2) some_queries<K, V, 2>(b, keys, values, seen + i, scores);
-        if (n - i == 1) some_queries<K, V, 1>(b, keys, values, seen + i, scores);
+        for (; i + 4 <= n; i += 4) score<K, 4>(b, keys, seen + i, scores);
+        if (n - i == 3) score<K, 3>(b, keys, seen + i, scores);
+        if (n - i == 2) score<K, 2>(b, keys, seen + i, scores);
+        if (n - i == 1) score<K, 1>(b, keys, seen + i, scores);
+        for (i = 0; i < n; ++i) exponentials(b, seen[i], scores);
+        for (i = 0; i + 4 <= n; i += 4) weigh_seen<V, 4>(b, values, seen + i, scores);
+        if (n - i == 3) weigh_seen<V, 3>(b, values, seen + i, scores);
+        if (n - i == 2) weigh_seen<V, 2>(b, values, seen + i, scores);
+        if (n - i == 1) weigh_seen<V, 1>(b, values, seen + i, scores);
     }
 }
 
