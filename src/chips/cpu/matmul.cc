@@ -18,7 +18,7 @@ struct Matrix {
     size_t row_bytes = 0;
     int64_t outputs = 0;
     Place y;
-    int64_t vector_chunk = 16, panel_chunk = 16;
+    int64_t vector_chunk = 16;
 };
 
 class MatmulStep : public Step {
@@ -43,9 +43,9 @@ class MatmulStep : public Step {
             // together.
             const int64_t even = ceil_div(m.outputs, 4 * p.threads);
             m.vector_chunk = chunk(std::min<int64_t>(even, 65536 / std::max<int64_t>(m.row_bytes, 1)));
-            m.panel_chunk = chunk(std::min<int64_t>(even, 64));
             matrices_.push_back(m);
         }
+        panel_chunk_ = balanced_chunk(p.threads);
     }
     int64_t units(const Run& run, int) const override {
         const int64_t rows = x_.rows(run);
@@ -74,12 +74,24 @@ class MatmulStep : public Step {
 
   private:
     static int64_t chunk(int64_t outputs) { return std::max<int64_t>(16, outputs / 16 * 16); }
-    static int64_t chunk_of(const Matrix& m, int64_t rows) {
-        return rows < panel_rows ? m.vector_chunk : m.panel_chunk;
+    int64_t chunk_of(const Matrix& m, int64_t rows) const { return rows < panel_rows ? m.vector_chunk : panel_chunk_; }
+    // Outputs per unit of a panel product. The larger the less is packed again, but nine units of 64 keep one of two
+    // threads waiting for a tenth of the time where twelve of 48 do not.
+    int64_t balanced_chunk(int64_t threads) const {
+        int64_t best = 0, least = 0;
+        for (const int64_t size : {64, 48, 32, 16}) {
+            int64_t n = 0;
+            for (const Matrix& m : matrices_) n += units_of(m.outputs, size);
+            const int64_t longest = units_of(n, threads) * size;
+            if (best != 0 && longest * 103 >= least * 100) continue;
+            best = size, least = longest;
+        }
+        return best;
     }
     const ProductKernels& kernels_;
     Place x_;
     std::vector<Matrix> matrices_;
+    int64_t panel_chunk_ = 64;
 };
 
 class BatchStep : public Step {
