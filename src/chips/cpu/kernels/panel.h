@@ -102,6 +102,17 @@ struct Panel {
     int64_t vectors() const { return (k_end - k_begin + lanes - 1) / lanes; }
 };
 
+/// Asks for a sixteenth of the next tile's rows of x. Only where K is cut: runs of 2 KB are too short for the processor
+/// to see that they will be read, and there is room for a second tile in the first level cache. (Zen 3, A B B A: 2 %
+/// faster at K = 3072; where K is whole it costs 4 % at 1024 and 2 % at 576.)
+BUSBAR_INLINE void prefetch_share(const Product& p, const Panel& panel, int64_t m, int rows, int64_t group) {
+    constexpr int64_t line = 16, share = cut / (panel_rows / 4);
+    for (int r = 0; r < rows; ++r) {
+        const uintptr_t at = (uintptr_t)(p.x + (m + r) * p.x_stride + panel.k_begin + group * share);
+        unrolled<share / line>([&](auto i) BUSBAR_INLINE_LAMBDA { prefetch(at + 4 * line * i); });
+    }
+}
+
 /// Sweeps rows m_begin .. m_end of x over a panel.
 inline void sweep(const Product& p, const Panel& panel, int64_t m_begin, int64_t m_end) {
     Tile t;
@@ -112,8 +123,11 @@ inline void sweep(const Product& p, const Panel& panel, int64_t m_begin, int64_t
         pack_rows<tile_rows>(p.x + m * p.x_stride + panel.k_begin, p.x_stride, rows, panel.k_end - panel.k_begin,
                              panel.block);
         t.w = panel.weights, t.y = p.y + m * p.y_stride + panel.n_begin;
-        for (int64_t n = panel.n_begin; n < panel.n_end; n += 4, t.y += 4) {
+        const int64_t left = p.width > whole ? m_end - m - rows : 0;
+        const int next_rows = left < tile_rows ? left : tile_rows;
+        for (int64_t n = panel.n_begin, group = 0; n < panel.n_end; n += 4, ++group, t.y += 4) {
             t.outputs = panel.n_end - n < 4 ? panel.n_end - n : 4;
+            prefetch_share(p, panel, m + rows, next_rows, group);
             multiply_tile_of<tile_rows>(t, rows);
             t.w += 4 * lanes * t.vectors, t.sums += 4 * tile_rows * lanes;
         }
