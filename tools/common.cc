@@ -14,6 +14,7 @@
 #include <map>
 
 #include "agree/admit.h"
+#include "agree/identity.h"
 #include "base/error.h"
 #include "flags.h"
 #include "plan/placement.h"
@@ -74,6 +75,7 @@ void add_common(CLI::App& app, CommonOptions& o) {
         ->check(one_of({"auto", "full", "off"}));
     add(app.add_option("--kv", o.kv, "cache element: f32, f16, bf16; else the chip's most exact one"), "TYPE")
         ->check(one_of({"f32", "f16", "bf16"}));
+    add(app.add_flag("--no-cache", o.no_cache, "keep nothing between runs: packed weights, verify's oracle"));
     add(app.add_option("--threads", o.threads, "0 = all that this process may use"), "N")
         ->capture_default_str()
         ->check(whole_number(0, 1024));
@@ -174,6 +176,7 @@ OpenModel open_model(const CommonOptions& o, const std::function<void(LoadOption
         const Span span("import");
         imported = import_model(m.file, load.context);
     }
+    if (!o.no_cache) load.keep = agree::keep_packed(imported.files);
     // What is not in memory yet is read while plans are made; where all is, to see so takes as long as a plan.
     std::future<void> reading = std::async(
         std::launch::async, [files = imported.files, memory = m.chips.devices[0]->profile().memory_bytes.value] {

@@ -25,6 +25,7 @@ struct CommonOptions {
     bool no_fallback = false;
     std::string numerics = "accurate", order = "free", split, gate = "auto", kv;
     bool with_tokenizer = false;  ///< no flag: opened beside the model, on a thread of its own
+    bool no_cache = false;        ///< neither keep nor use what other runs kept, but for the gate's verdict
     bool gate_again = false;      ///< no flag: a chip that was lost is not believed for what it passed before
     int threads = 0;
     int64_t context = 0;

@@ -24,7 +24,7 @@ struct VerifyFlags {
     CommonOptions common;
     std::string against, text, ids, save, replay;
     int64_t positions = 2000;
-    bool bisect = false, no_cache = false;
+    bool bisect = false;
 };
 
 constexpr int64_t window = 512, chunk = 128;
@@ -99,7 +99,7 @@ Levels levels_2_and_4(const VerifyFlags& o) {
                                    o.common.kv.empty() ? "" : ", cache ", o.common.kv);
     options.against =
         fmt::format("{} ({}), strict, invariant", reference.chip, open_device(reference)->profile().detail);
-    if (!o.no_cache) options.cache = agree::cache_folder("verify");
+    if (!o.common.no_cache) options.cache = agree::cache_folder("verify");
     Progress progress("verify", "positions");
     const char* last = "";
     options.progress = [&](const char* what, int64_t done, int64_t all) {
@@ -239,7 +239,6 @@ void add_verify(CLI::App& app, int& exit_code) {
     sub->add_option("--save", o->save, "with --bisect: keep the bad kernel with its inputs and outputs")
         ->type_name("DIR");
     sub->add_option("--replay", o->replay, "run a kernel kept by --save, on any chip")->type_name("DIR");
-    sub->add_flag("--no-cache", o->no_cache, "neither use nor keep the oracle's outputs and the bar");
     add_common(*sub, o->common);
     sub->callback([o, &exit_code] { exit_code = verify_command(*o); });
 }

@@ -165,4 +165,13 @@ std::string kept(const std::string& path) {
     return in ? std::string(std::istreambuf_iterator<char>(in), {}) : "";
 }
 
+KeepPacked keep_packed(const std::vector<std::shared_ptr<const MappedFile>>& files) {
+    const std::string folder = cache_folder("packed");
+    if (folder.empty() || files.empty()) return {};
+    const std::string source = hash_of(files);
+    return {
+        fmt::format("{}/{}-{}", folder, std::filesystem::path(files[0]->path()).stem().string(), source.substr(0, 16)),
+        source};
+}
+
 }  // namespace busbar::agree

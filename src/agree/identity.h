@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "base/mapped_file.h"
+#include "run/packed_file.h"
 
 namespace busbar::agree {
 
@@ -16,6 +17,9 @@ std::string hash_of(std::string_view text);
 std::string hash_of(const std::vector<std::shared_ptr<const MappedFile>>& files);
 /// Of the running program: what was found by another build is not believed. 16 digits.
 const std::string& build_id();
+
+/// Where packed weights of these files are kept: beside the other results. An empty path where nothing can be kept.
+KeepPacked keep_packed(const std::vector<std::shared_ptr<const MappedFile>>& files);
 
 /// Where results are kept between runs: BUSBAR_CACHE, else XDG_CACHE_HOME/busbar, else ~/.cache/busbar; with `folder`
 /// in it made. "" where none can be made.

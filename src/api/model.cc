@@ -1,6 +1,7 @@
 #include <algorithm>
 
 #include "agree/admit.h"
+#include "agree/identity.h"
 #include "base/error.h"
 #include "busbar/busbar.h"
 #include "chips/registry.h"
@@ -69,7 +70,9 @@ Model Model::open(const std::string& path, const Options& options) {
             throw usage_error("[api] gate: expected auto or off, got {}", quote(options.gate));
         const bool gated = options.gate != "off" && !state->chips.is_oracle();
         if (gated) agree::make_room_for_gate(load.sequences, load.cache_pages, load.context);
-        state->ready = load_model(import_model(state->file, load.context), state->chips.pointers(), load);
+        ImportedModel imported = import_model(state->file, load.context);
+        load.keep = agree::keep_packed(imported.files);
+        state->ready = load_model(std::move(imported), state->chips.pointers(), load);
         if (gated) {
             agree::GateOptions gate;
             gate.threads = state->chips.devices[0]->profile().threads;

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "base/bytes.h"
+#include "base/check.h"
 #include "device/profile.h"
 #include "device/step_record.h"
 
@@ -75,6 +76,15 @@ class Device {
 
     /// Load stage: converts a frozen weight to `form` without loss.
     virtual std::unique_ptr<PackedWeight> pack(std::shared_ptr<const StoredTensor> tensor, const PackedForm& form) = 0;
+
+    /// The same in memory of the caller's that lives as long as `owner`, form.bytes(*tensor) of it, for forms with a
+    /// layout number. `packed`: it holds the weight already, as pack_at left it in an earlier run; nullptr if a look at
+    /// it shows that it does not.
+    virtual std::unique_ptr<PackedWeight> pack_at(std::shared_ptr<const StoredTensor> tensor, const PackedForm& form,
+                                                  std::span<std::byte> memory, bool packed,
+                                                  std::shared_ptr<const void> owner) {
+        BUSBAR_CHECK(false, "a form that is not kept: " + form.name);
+    }
 
     /// Bytes of one page (64 positions) of a state of this type kept in `element`. Page p of a state's buffer starts at
     /// p times this, so that whole pages can be copied (fork), read back (snapshot) and written (restore) without

@@ -22,10 +22,11 @@ std::string_view name_of(Figure::Origin origin);
 
 /// What a chip multiplies: a layout that some encodings convert to without loss (architecture.md section 4).
 struct PackedForm {
-    std::string name;                                  ///< "as_stored": the file's own blocks, read in place
-    std::vector<const Encoding*> encodings;            ///< what converts to it
-    bool in_place = false;                             ///< uses the mapping, takes no memory of its own
-    double bits_per_weight = 0;                        ///< 0: as the encoding has it
+    std::string name;                        ///< "as_stored": the file's own blocks, read in place
+    std::vector<const Encoding*> encodings;  ///< what converts to it
+    bool in_place = false;                   ///< uses the mapping, takes no memory of its own
+    double bits_per_weight = 0;              ///< 0: as the encoding has it
+    int layout = 0;                          ///< number of a layout that may be kept in a file, Device::pack_at; 0: not
     uint64_t (*bytes)(const StoredTensor&) = nullptr;  ///< of a weight in this form, where that is more than its bits
     double preference = 0;                             ///< the plan takes the highest that serves all uses of a weight
     std::string reason;                                ///< printed with the choice

@@ -29,7 +29,7 @@ MemoryUse& MemoryUse::operator+=(const MemoryUse& o) {
 }
 
 LoadedModel::LoadedModel(std::vector<Plan> plans, std::vector<std::shared_ptr<const MappedFile>> files,
-                         std::vector<Device*> devices, int64_t cache_pages, bool programs_late)
+                         std::vector<Device*> devices, int64_t cache_pages, bool programs_late, const KeepPacked& keep)
     : plans_(std::move(plans)), files_(std::move(files)), devices_(std::move(devices)) {
     BUSBAR_CHECK(!plans_.empty());
     for (const Plan& plan : plans_)
@@ -41,7 +41,7 @@ LoadedModel::LoadedModel(std::vector<Plan> plans, std::vector<std::shared_ptr<co
     find_states();
     count_memory();
     check_fit();
-    load_weights();
+    load_weights(keep);
     load_constants();
     parts_.resize(plans_.size());
     for (size_t b = 0; b < plans_.size() && !programs_late; ++b) prepare(b);
@@ -111,7 +111,51 @@ void LoadedModel::check_fit() const {
     }
 }
 
-void LoadedModel::load_weights() {
+// Weights in forms that may be kept: from the file of an earlier run, or packed into a new one. False if there is no
+// file to be had; then they are packed like all others.
+bool LoadedModel::pack_kept(const KeepPacked& keep) {
+    constexpr uint64_t worth_it = 16 << 20;  // less is packed faster than a file is opened
+    struct Kept {
+        std::shared_ptr<const StoredTensor> tensor;
+        int chip;
+        const PackedForm* form;
+    };
+    std::vector<Kept> kept;
+    std::vector<PackedFile::Entry> entries;
+    uint64_t bytes = 0;
+    for (const Plan& plan : plans_)
+        for (const PlannedWeight& w : plan.weights) {
+            const auto& tensor = plan.graph.values()[w.value].weight;
+            const std::pair key(tensor.get(), w.chip);
+            if (w.form->layout == 0 || weights_.contains(key)) continue;
+            weights_.emplace(key, nullptr);
+            entries.push_back({tensor->name, w.form->name, w.form->layout, w.form->bytes(*tensor)});
+            kept.push_back({tensor, w.chip, w.form});
+            bytes += entries.back().bytes;
+        }
+    if (keep.path.empty() || bytes < worth_it) return false;
+    const auto all = [&](bool packed) {
+        for (size_t i = 0; i < kept.size(); ++i) {
+            const auto& [tensor, chip, form] = kept[i];
+            auto& weight = weights_[{tensor.get(), chip}];
+            weight = devices_[chip]->pack_at(tensor, *form, packed_file_->at(i), packed, packed_file_);
+            if (!weight) return false;
+            if (!packed && tensor->file) tensor->file->drop(tensor->offset, tensor->bytes.size());
+        }
+        return true;
+    };
+    packed_file_ = PackedFile::open(keep, entries);
+    if (packed_file_ && all(true)) return true;
+    for (const Kept& k : kept) weights_[{k.tensor.get(), k.chip}].reset();
+    packed_file_ = PackedFile::create(keep, entries);
+    if (!packed_file_) return false;
+    all(false);
+    packed_file_->keep();
+    return true;
+}
+
+void LoadedModel::load_weights(const KeepPacked& keep) {
+    pack_kept(keep);
     for (const Plan& plan : plans_) {
         std::vector<const PackedWeight*>& planned = planned_weights_.emplace_back();
         for (const PlannedWeight& w : plan.weights) {
@@ -231,6 +275,7 @@ void LoadedModel::step(const StepRecord& record, StepObserver* observer) {
     std::copy_n(record.words().begin() + layout_.logit_rows(), record.header().logit_rows, last_logit_rows_.begin());
     for (const Part& part : parts_[bucket]) run_part(part, bucket, observer);
     for (const auto& file : files_) file->check_intact();
+    if (packed_file_) packed_file_->check_intact();
 }
 
 void LoadedModel::run_part(const Part& part, size_t bucket, StepObserver* observer) {

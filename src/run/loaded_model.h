@@ -6,6 +6,7 @@
 
 #include "device/device.h"
 #include "plan/plan.h"
+#include "run/packed_file.h"
 
 namespace busbar {
 
@@ -43,10 +44,12 @@ class LoadedModel {
     /// `plans`: of one graph, smallest bucket first, sharing one step layout and the places of states. `files` hold the
     /// weights. `devices`: one for each chip of the plans; they must outlive the model. `cache_pages`: in all; 0 =
     /// enough for every sequence to fill its context. `programs_late`: a bucket's programs are prepared at its first
-    /// step, so that an answer begins sooner, not all of them now. Throws Error{does_not_fit} with the numbers and what
-    /// would fit.
+    /// step, so that an answer begins sooner, not all of them now. `keep`: a file of packed weights that is used if it
+    /// is this model's, else made, where packing takes long enough to notice. Throws Error{does_not_fit} with the
+    /// numbers and what would fit.
     LoadedModel(std::vector<Plan> plans, std::vector<std::shared_ptr<const MappedFile>> files,
-                std::vector<Device*> devices, int64_t cache_pages = 0, bool programs_late = false);
+                std::vector<Device*> devices, int64_t cache_pages = 0, bool programs_late = false,
+                const KeepPacked& keep = {});
     ~LoadedModel();
 
     const StepLayout& layout() const { return layout_; }
@@ -103,7 +106,8 @@ class LoadedModel {
     void find_states();
     void count_memory();
     void check_fit() const;
-    void load_weights();
+    void load_weights(const KeepPacked& keep);
+    bool pack_kept(const KeepPacked& keep);
     void load_constants();
     void prepare(size_t bucket);
     Operand operand(size_t bucket, int chip, int value) const;
@@ -117,6 +121,7 @@ class LoadedModel {
     StepLayout layout_;
     int64_t vocabulary_ = 0;
     std::map<std::pair<const StoredTensor*, int>, std::unique_ptr<PackedWeight>> weights_;  ///< by tensor and chip
+    std::shared_ptr<PackedFile> packed_file_;                                               ///< that holds some of them
     std::vector<std::vector<const PackedWeight*>> planned_weights_;                         ///< by bucket
     std::vector<LoadedState> states_;                              ///< in the order of the first plan
     std::vector<std::vector<int>> planned_states_;                 ///< by bucket: index into states_

@@ -17,7 +17,7 @@ Profile chip_of(const std::string& name, double rate, double memory) {
     p.memory_bytes = {memory, Figure::Origin::datasheet};
     p.link_bytes_per_s = {1e9, Figure::Origin::datasheet};
     p.step_overhead_s = 1e-6;
-    p.forms.push_back({"as_stored", {encodings().begin(), encodings().end()}, true, 0, nullptr, 0, ""});
+    p.forms.push_back({"as_stored", {encodings().begin(), encodings().end()}, true, 0, 0, nullptr, 0, ""});
     for (const OpRow* op : op_table())
         for (const char* form : {"", "as_stored"}) {
             if (*form && op != &op_matmul && op != &op_multi_matmul && op != &op_gather_rows) continue;

@@ -21,7 +21,7 @@ Profile toy_chip() {
     p.read_bytes_per_s = {1e10, Figure::Origin::datasheet};
     p.flops_per_s = {1e11, Figure::Origin::datasheet};
     p.step_overhead_s = 1e-6;
-    p.forms.push_back({"as_stored", {encodings().begin(), encodings().end()}, true, 0, nullptr, 0, "the toy reads anything"});
+    p.forms.push_back({"as_stored", {encodings().begin(), encodings().end()}, true, 0, 0, nullptr, 0, "the toy reads anything"});
     for (const OpRow* op : op_table()) {
         const bool multiplies = op == &op_matmul || op == &op_multi_matmul || op == &op_gather_rows;
         KernelRow row;
@@ -71,7 +71,7 @@ TEST(Plan, OneFormPerWeightInEveryBucket) {
     BUSBAR_NEED("BUSBAR_TINY_MODELS");
     Profile chip = toy_chip();
     // A second form that the gather of a tied head cannot read: the tied weight must not take it, the others should.
-    chip.forms.push_back({"panels", {encodings().begin(), encodings().end()}, false, 8, nullptr, 1, "faster products"});
+    chip.forms.push_back({"panels", {encodings().begin(), encodings().end()}, false, 8, 0, nullptr, 1, "faster products"});
     for (const OpRow* op : {&op_matmul, &op_multi_matmul}) {
         KernelRow row;
         row.op = op;

@@ -117,12 +117,23 @@ class CpuDevice : public Device {
                             with_commas(t.bytes.size()));
         if (form.name == "as_stored") return std::make_unique<Weight>(std::move(tensor));
         BUSBAR_CHECK(form.name == "panels", "a form that this chip does not offer: " + form.name);
-        std::unique_ptr<Buffer> buffer = allocate(bytes_of_panels(t));
-        const int64_t panels = t.width() == 0 ? 0 : ceil_div(t.count() / t.width(), panel_outputs);
-        pool_.parallel_for(panels, 1, [&](int64_t begin, int64_t end) {
-            pack_panels(t, begin, end, static_cast<std::byte*>(buffer->host()));
-        });
-        return std::make_unique<PanelWeight>(std::move(tensor), std::move(buffer));
+        std::shared_ptr<Buffer> buffer = allocate(bytes_of_panels(t));
+        return pack_at(std::move(tensor), form, {static_cast<std::byte*>(buffer->host()), buffer->bytes()}, false,
+                       buffer);
+    }
+
+    std::unique_ptr<PackedWeight> pack_at(std::shared_ptr<const StoredTensor> tensor, const PackedForm&,
+                                          std::span<std::byte> memory, bool packed,
+                                          std::shared_ptr<const void> owner) override {
+        const StoredTensor& t = *tensor;
+        const int64_t outputs = t.width() == 0 ? 0 : t.count() / t.width();
+        if (packed) {
+            if (outputs > 0 && !holds_row(t, memory.data(), 0)) return nullptr;
+        } else {
+            pool_.parallel_for(ceil_div(outputs, panel_outputs), 1,
+                               [&](int64_t begin, int64_t end) { pack_panels(t, begin, end, memory.data()); });
+        }
+        return std::make_unique<PanelWeight>(std::move(tensor), Bytes(memory), std::move(owner));
     }
 
     uint64_t page_bytes(const ValueType& state, Element element) const override {
@@ -139,12 +150,21 @@ class CpuDevice : public Device {
     static uint64_t bytes_of_panels(const StoredTensor& t) {
         return t.width() == 0 ? 0 : panel_bytes(*panel_layout(*t.encoding), t.count() / t.width(), t.width());
     }
+    static bool holds_row(const StoredTensor& t, const std::byte* panels, int64_t row) {
+        const int64_t width = t.width();
+        std::vector<float> stored(width), packed(width);
+        t.encoding->decode(t.bytes.data() + row * t.encoding->row_bytes(width), stored.data(),
+                           width / t.encoding->block);
+        decode_panel_row(*panel_layout(*t.encoding), panels, row, width, packed.data());
+        return std::memcmp(stored.data(), packed.data(), width * sizeof(float)) == 0;
+    }
     static PackedForm panels() {
         PackedForm form;
         form.name = "panels";
         for (const Encoding* e : encodings())
             if (panel_layout(*e) != nullptr) form.encodings.push_back(e);
         form.bytes = bytes_of_panels;
+        form.layout = panel_layout_version;
         form.preference = 2;
         form.reason = "16 outputs side by side: integer products without sums across lanes";
         return form;

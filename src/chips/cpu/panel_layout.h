@@ -5,6 +5,9 @@
 
 namespace busbar::cpu {
 
+/// Goes up with every change of what follows: files of packed weights are of one version.
+constexpr int panel_layout_version = 1;
+
 /// Outputs that lie side by side.
 constexpr int panel_outputs = 16;
 

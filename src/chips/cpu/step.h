@@ -27,15 +27,16 @@ class Weight : public PackedWeight {
 /// A weight in panels (panel_layout.h).
 class PanelWeight : public PackedWeight {
   public:
-    PanelWeight(std::shared_ptr<const StoredTensor> tensor, std::unique_ptr<Buffer> panels)
-        : tensor_(std::move(tensor)), panels_(std::move(panels)) {}
+    PanelWeight(std::shared_ptr<const StoredTensor> tensor, Bytes panels, std::shared_ptr<const void> owner)
+        : tensor_(std::move(tensor)), panels_(panels), owner_(std::move(owner)) {}
     const StoredTensor& tensor() const { return *tensor_; }
-    const std::byte* panels() const { return static_cast<const std::byte*>(panels_->host()); }
-    uint64_t bytes() const override { return panels_->bytes(); }
+    const std::byte* panels() const { return panels_.data(); }
+    uint64_t bytes() const override { return panels_.size(); }
 
   private:
     std::shared_ptr<const StoredTensor> tensor_;
-    std::unique_ptr<Buffer> panels_;
+    Bytes panels_;
+    std::shared_ptr<const void> owner_;
 };
 
 class Step;

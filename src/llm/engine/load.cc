@@ -91,7 +91,7 @@ ReadyModel load_model(ImportedModel model, const std::vector<Device*>& devices, 
     std::vector<Plan> plans = plan_buckets(model.graph, chips, o, options);
     const Span span("load");
     ready.loaded = std::make_unique<LoadedModel>(std::move(plans), std::move(model.files), devices, options.cache_pages,
-                                                 options.programs_late);
+                                                 options.programs_late, options.keep);
     return ready;
 }
 

@@ -23,6 +23,7 @@ struct LoadOptions {
     bool speculate = false;      ///< drafts may be verified: a bucket of few rows, with logits of all of them
     bool programs_late = false;  ///< prepared at the first step of each bucket: an answer begins sooner
     std::set<std::string> skip_passes;
+    KeepPacked keep;  ///< where packed weights are kept between runs
     bool fallback_allowed = true;
     size_t asked = 1;         ///< so many of the chips were asked for; the others take what these refuse
     std::vector<int> layers;  ///< chip of each layer by hand, see parse_split(); empty: the planner's choice
