@@ -6,7 +6,8 @@ usage: paired.py llama|bench|probe BUSBAR MODEL [--streams 8,16] [--prompt 128] 
           tokens of each; nothing is sampled there and nothing is served. "all" counts from the first request to the last answer,
           "decode" from when all streams have begun
   bench   against `busbar bench`, one stream: what the server adds to a token
-  probe   with the live probe's share (--probe 1) against a server without it
+  probe   with the live probe's share (--probe 1) against a server without it, after the sums of all weights have been taken; also per
+          second of one processor, which a busy machine disturbs less
 Ratio = server / other, median of the rounds and its 95 % interval. stdout: Markdown. stderr: each run.
 """
 import argparse
@@ -33,8 +34,17 @@ class Served:
         self.time(1)  # warm
 
     def time(self, n):
+        before = self.processor_seconds()
         whole, decode, _ = streams.once(self.server.port, self.source, 2000, n, self.o.prompt, self.o.tokens)
-        return {"all": whole, "decode": decode}
+        return {"all": whole, "decode": decode, "a second of one processor": n * self.o.tokens / (self.processor_seconds() - before)}
+
+    def processor_seconds(self):
+        """Of all threads: what others do on the machine shows less in it than in the time on the wall."""
+        total = 0
+        for thread in os.listdir(f"/proc/{self.server.process.pid}/task"):
+            with open(f"/proc/{self.server.process.pid}/task/{thread}/schedstat", encoding="ascii") as file:
+                total += int(file.read().split()[0]) / 1e9
+        return total
 
     def close(self):
         self.server.close()
@@ -77,7 +87,7 @@ def compare(o, ours, theirs):
     for n in range(o.rounds):
         for count in o.streams:
             runs = [program.time(count) for program in (ours, theirs, theirs, ours)]
-            for kind in runs[1]:
+            for kind in (k for k in runs[0] if k in runs[1]):
                 a, b = [runs[0][kind], runs[3][kind]], [runs[1][kind], runs[2][kind]]
                 row = found.setdefault((count, kind), {"ours": [], "theirs": [], "ratios": []})
                 row["ours"] += a

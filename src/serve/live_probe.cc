@@ -159,8 +159,9 @@ void LiveProbe::end(int64_t rows, double seconds) {
         credit_ = std::min(credit_ + options_.share * seconds, 2 * *std::ranges::max_element(cost_) + 0.01);
         return;
     }
-    // Running one by one costs too; a step that the system interrupted must not count as a dear probe.
-    const double cost = own_ + std::clamp(seconds - own_ - typical, 0.0, typical);
+    // Running one by one costs too, on some chips more than the whole step: all that it took longer counts. Only what is
+    // no probe's any more - the machine stood still - must not silence it for hours.
+    const double cost = std::clamp(seconds - typical, own_, 20 * (own_ + typical));
     cost_[bucket_] = mixed(cost_[bucket_], cost);
     credit_ -= cost;
     const std::scoped_lock lock(mutex_);

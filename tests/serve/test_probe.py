@@ -37,9 +37,9 @@ class Probe(unittest.TestCase):
                 server.wait_for("matmul on plugin:faulty")
 
     def test_found_by_one_percent(self):
-        """The default share finds a lie of every product within 3,000 steps; the gate does not let the chip back in."""
+        """A share of one per cent finds a lie of every product within 3,000 steps; the gate does not let the chip back in."""
         lying = "fault=noop_kernel&op=multi_matmul&step=0"
-        with self.server(lying, "fault=none", more=("--gate", "off", "--reopen-seconds", "0.2")) as server:
+        with self.server(lying, "fault=none", more=("--probe", "1", "--gate", "off", "--reopen-seconds", "0.2")) as server:
             for _ in range(100):
                 self.assertEqual(len(self.answers(server)), 3)
                 if server.metric("busbar_replicas_usable") == 1:
