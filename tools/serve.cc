@@ -20,7 +20,7 @@ struct ServeFlags {
     ServeOptions serve;
     std::string key_file, template_file, speculate = "off";
     std::vector<std::string> replicas;
-    double probe_percent = 0.8;
+    double probe_percent = 0.5;
     int64_t sequences = 16, cache_tokens = 0, connections = 1024;
     double step_ms = 100;
 };
