@@ -3,8 +3,8 @@
 //   products [--encoding NAME] [--form as_stored|panels] [--rounds N] [--isa NAME] [--m M] [--clock wall|cpu]
 //            [--weights cold|hot]
 // Vector products stream 256 MB of weights with two threads against the better of plain and prefetched reads; panel
-// products stand against the f32 multiply-add rate. Medians of N rounds; every second round runs in reverse order (A B
-// B A).
+// products stand against the rate of independent multiply-adds, of f32 or, in panels, of pairs of integers. Medians of
+// N rounds; every second round runs in reverse order (A B B A).
 #include <fmt/format.h>
 
 #include <time.h>
@@ -120,6 +120,12 @@ struct Bench {
     double multiply_roof() {
         std::vector<double> flops(threads);
         const double s = timed([&](int t) {
+            if (panels) {
+                int32_t pairs[2] = {0x00010002, 0x00030004};
+                flops[t] = kernels.product->multiply_pairs(2000000, pairs);
+                sink = pairs[0];
+                return;
+            }
             float f[2] = {0.5f, 0.25f};
             flops[t] = kernels.multiply_add(2000000, f);
         });
@@ -129,7 +135,8 @@ struct Bench {
     /// Each thread multiplies its half of every matrix, matrix after matrix, over all of memory. GB/s of weights.
     double vector_rate(const Encoding& e, int64_t n, int64_t k, int64_t rows) {
         if (hot) n = 64;
-        const size_t bytes = panels ? panel_bytes(*panel_layout(e), n, k) : n * e.row_bytes(k), matrices = memory.size() / bytes;
+        const size_t bytes = panels ? panel_bytes(*panel_layout(e), n, k) : n * e.row_bytes(k),
+                     matrices = memory.size() / bytes;
         const Aligned x(rows * k), y(rows * n);
         const double s = timed([&](int t) {
             Aligned scratch(scratch_floats(k));

@@ -58,6 +58,8 @@ struct ProductKernels {
     bool (*round_row)(const float* x, int64_t width, ActivationBlock* out) = nullptr;
     void (*integer_product)(const IntegerProduct&) = nullptr;
     size_t (*integer_scratch_floats)() = nullptr;
+    /// For the roof: multiply-adds of pairs of 16-bit integers that wait for nothing; operations done.
+    double (*multiply_pairs)(int64_t rounds, int32_t* sink) = nullptr;
 };
 
 /// By instruction set; nullptr where this build's architecture has no such set. The caller asks the processor first.

@@ -53,6 +53,21 @@ size_t integer_scratch_floats() {
     return (sizeof(Unpacked) + 63) / 64 * 16;
 }
 
+double multiply_pairs(int64_t rounds, int32_t* sink) {
+    constexpr int chains = 8;  // as many as a tile has
+    Ints sum[chains] = {};
+    Pairs a = (Pairs)splat_int(sink[0]);
+    const Pairs b = (Pairs)splat_int(sink[1]);
+    for (int64_t r = 0; r < rounds; ++r)
+        unrolled<chains>([&](auto i) BUSBAR_INLINE_LAMBDA {
+            seems_new(a);
+            sum[i] = dot_pairs(sum[i], a, b);
+        });
+    for (int i = 1; i < chains; ++i) sum[0] += sum[i];
+    sink[0] = sum[0][0];
+    return 4.0 * chains * lanes * (double)rounds;
+}
+
 bool round_row(const float* x, int64_t width, ActivationBlock* out) {
     for (int64_t k = 0; k < width; k += 32, ++out) {
         Ints largest = {};  // of the bits without sign, which order as the numbers do, NaN above all

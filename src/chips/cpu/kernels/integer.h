@@ -28,6 +28,15 @@ BUSBAR_INLINE Ints dot_pairs(Ints sum, Pairs w, Pairs x) {
 #endif
 }
 
+/// To the compiler: a product with it is not the one before.
+BUSBAR_INLINE void seems_new(Pairs& v) {
+#if defined(BUSBAR_AVX512)
+    asm("" : "+v"(v));
+#elif defined(BUSBAR_AVX2)
+    asm("" : "+x"(v));
+#endif
+}
+
 BUSBAR_INLINE Ints splat_int(int32_t x) {
     return x - Ints{};
 }

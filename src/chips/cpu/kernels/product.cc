@@ -31,6 +31,7 @@ const ProductKernels product_kernels = {
     scratch_floats,
 #if BUSBAR_LANES >= 8
     round_row,      integer_product, integer_scratch_floats,
+    multiply_pairs,
 #endif
 };
 
