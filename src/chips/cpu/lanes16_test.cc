@@ -9,6 +9,9 @@ const ProductKernels* product_kernels_lanes16();
 #define BUSBAR_ISA lanes16
 #define BUSBAR_LANES 16
 #define BUSBAR_SOME_PANELS
+#ifndef BUSBAR_SANITIZED
+#define BUSBAR_SANITIZED  // speed is no matter here, and forced inlining takes a minute to compile
+#endif
 #undef __AVX2__
 #undef __AVX512F__
 #include "chips/cpu/kernels/integer.cc"

@@ -46,13 +46,14 @@ BUSBAR_INLINE Pairs splat_pair(const int16_t* p) {
 }
 
 /// values[code], byte by byte, of bytes below 16.
-BUSBAR_INLINE Octets look_up(const int8_t* values, Octets codes) {
+BUSBAR_INLINE Octets look_up(const int8_t* values, const Octets& packed) {
     const Bytes16 table = read<Bytes16>(values);
 #if defined(BUSBAR_AVX512)
-    return (Octets)_mm512_shuffle_epi8(_mm512_broadcast_i32x4((__m128i)table), (__m512i)codes);
+    return (Octets)_mm512_shuffle_epi8(_mm512_broadcast_i32x4((__m128i)table), (__m512i)packed);
 #elif defined(BUSBAR_AVX2)
-    return (Octets)_mm256_shuffle_epi8(_mm256_broadcastsi128_si256((__m128i)table), (__m256i)codes);
+    return (Octets)_mm256_shuffle_epi8(_mm256_broadcastsi128_si256((__m128i)table), (__m256i)packed);
 #else
+    Octets codes = packed;
     for (int i = 0; i < 4 * lanes; ++i) codes[i] = table[codes[i]];
     return codes;
 #endif
