@@ -158,11 +158,11 @@ class CpuDevice : public Device {
         decode_panel_row(*panel_layout(*t.encoding), panels, row, width, packed.data());
         return std::memcmp(stored.data(), packed.data(), width * sizeof(float)) == 0;
     }
-    static PackedForm panels() {
+    PackedForm panels() const {
         PackedForm form;
         form.name = "panels";
         for (const Encoding* e : encodings())
-            if (panel_layout(*e) != nullptr) form.encodings.push_back(e);
+            if (panel_layout(*e) != nullptr && kernels_.product->has_panels(*e)) form.encodings.push_back(e);
         form.bytes = bytes_of_panels;
         form.layout = panel_layout_version;
         form.preference = 2;

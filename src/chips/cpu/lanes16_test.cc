@@ -8,7 +8,6 @@ const ProductKernels* product_kernels_lanes16();
 
 #define BUSBAR_ISA lanes16
 #define BUSBAR_LANES 16
-#define BUSBAR_SOME_PANELS
 #ifndef BUSBAR_SANITIZED
 #define BUSBAR_SANITIZED  // speed is no matter here, and forced inlining takes a minute to compile
 #endif

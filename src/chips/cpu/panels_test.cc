@@ -21,27 +21,22 @@ struct Isa {
     const char* name;
     const ProductKernels* kernels;
     bool fused;  ///< multiplies and adds with one rounding
-    bool all;    ///< has all layouts
 };
 
 std::vector<Isa> isas() {
-    std::vector<Isa> all = {{"lanes16", product_kernels_lanes16(), false, false}};
+    std::vector<Isa> all = {{"lanes16", product_kernels_lanes16(), false}};
     for (const std::string& name : usable_cpu_isas())
         if (name == "avx2")
-            all.push_back({"avx2", product_kernels_avx2(), true, true});
+            all.push_back({"avx2", product_kernels_avx2(), true});
         else if (name == "avx512")
-            all.push_back({"avx512", product_kernels_avx512(), true, true});
+            all.push_back({"avx512", product_kernels_avx512(), true});
     return all;
 }
-
-constexpr std::string_view some_layouts[] = {"q4_0", "q5_k", "q6_k", "mxfp4"};
 
 std::vector<const Encoding*> packed_encodings(const Isa* isa = nullptr) {
     std::vector<const Encoding*> all;
     for (const Encoding* e : encodings())
-        if (panel_layout(*e) &&
-            (!isa || isa->all || std::ranges::find(some_layouts, e->name) != std::end(some_layouts)))
-            all.push_back(e);
+        if (panel_layout(*e) && (!isa || isa->kernels->has_panels(*e))) all.push_back(e);
     return all;
 }
 

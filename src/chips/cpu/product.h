@@ -54,9 +54,10 @@ struct ProductKernels {
     size_t (*scratch_floats)(int64_t width);
     /// A row of x as integers in blocks of 32, to nearest, ties to even; false where they cannot hold it (NaN, infinity,
     /// numbers near the ends of f32's range), and `out` is then unfinished. width is a multiple of 32.
-    /// These three are nullptr where the instruction set has no products of panels.
+    /// These are nullptr where the instruction set has no products of panels.
     bool (*round_row)(const float* x, int64_t width, ActivationBlock* out) = nullptr;
     void (*integer_product)(const IntegerProduct&) = nullptr;
+    bool (*has_panels)(const Encoding&) = nullptr;  ///< integer_product takes this one
     size_t (*integer_scratch_floats)() = nullptr;
     /// For the roof: multiply-adds of pairs of 16-bit integers that wait for nothing; operations done.
     double (*multiply_pairs)(int64_t rounds, int32_t* sink) = nullptr;
