@@ -9,7 +9,6 @@ the gap that a client sees between two tokens where its answer moved, and how re
 there before each fault, of the last tenth of the requests against the second). Prints one line of JSON; exit 1 where an answer
 failed or differed, or a fault did not come. Standard library only.
 """
-import argparse
 import asyncio
 import json
 import random
@@ -199,21 +198,11 @@ def run_chaos(o):
 
 
 def main(arguments):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("busbar")
+    parser = load.parser_of(__doc__)
     parser.add_argument("--requests", type=int, default=20000)
     parser.add_argument("--faults", type=int, default=200)
     parser.add_argument("--at-once", type=int, default=16)
-    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 31))
-    parser.add_argument("--quiet", action="store_true")
-    o = parser.parse_args(arguments)
-    harness.BUSBAR = o.busbar
-    try:
-        result = run_chaos(o)
-    finally:
-        harness.clean()
-    print(json.dumps(result))
-    return 0 if result["ok"] else 1
+    return load.run_and_print(run_chaos, parser.parse_args(arguments))
 
 
 if __name__ == "__main__":

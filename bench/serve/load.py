@@ -3,9 +3,11 @@
 An answer is what a client ends up with, whole or streamed: for each choice its text, tool calls, finish and logprobs. Times of
 events and comments of a stream are kept beside it. Standard library only.
 """
+import argparse
 import asyncio
 import json
 import os
+import random
 import re
 import sys
 import time
@@ -174,3 +176,23 @@ class Progress:
             return
         self.last = time.monotonic()
         print(f"  {self.last - self.begin:5.0f} s  {words}", file=sys.stderr, flush=True)
+
+
+def parser_of(description):
+    """The arguments that every script of faults has."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("busbar")
+    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 31))
+    parser.add_argument("--quiet", action="store_true")
+    return parser
+
+
+def run_and_print(run, o):
+    """The result of run(o) as a line of JSON, and the exit code that it means. Leaves no server and no file behind."""
+    harness.BUSBAR = o.busbar
+    try:
+        result = run(o)
+    finally:
+        harness.clean()
+    print(json.dumps(result))
+    return 0 if result["ok"] else 1

@@ -8,9 +8,7 @@ For each prompt, once undisturbed, then once for each token: the chip fails in t
 calls, finish, logprobs. That the fault came at the position it was meant for is seen in the stream. Prints one line of JSON;
 exit 1 where a byte differed. Standard library only.
 """
-import argparse
 import asyncio
-import json
 import random
 import sys
 import time
@@ -95,21 +93,11 @@ def run_positions(o):
 
 
 def main(arguments):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("busbar")
+    parser = load.parser_of(__doc__)
     parser.add_argument("--prompts", type=int, default=20)
     parser.add_argument("--tokens", type=int, default=32)
     parser.add_argument("--fault", choices=list(FAULTS), default="lost")
-    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 31))
-    parser.add_argument("--quiet", action="store_true")
-    o = parser.parse_args(arguments)
-    harness.BUSBAR = o.busbar
-    try:
-        result = run_positions(o)
-    finally:
-        harness.clean()
-    print(json.dumps(result))
-    return 0 if result["ok"] else 1
+    return load.run_and_print(run_positions, parser.parse_args(arguments))
 
 
 if __name__ == "__main__":

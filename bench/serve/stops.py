@@ -7,9 +7,7 @@ Starts a server, opens the streams - some answer, the others wait for a place - 
 moment. Then /ready must say 503, a new request must get a 503 with Retry-After, each stream must end in [DONE] with the text that it has
 undisturbed, and the process must exit with 0. Prints one line of JSON; exit 1 where anything was dropped. Standard library only.
 """
-import argparse
 import asyncio
-import json
 import random
 import signal
 import sys
@@ -78,23 +76,13 @@ def run_stops(o):
 
 
 def main(arguments):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("busbar")
+    parser = load.parser_of(__doc__)
     parser.add_argument("--stops", type=int, default=20)
     parser.add_argument("--streams", type=int, default=50)
     parser.add_argument("--sequences", type=int, default=20)
     parser.add_argument("--tokens", type=int, default=800)
     parser.add_argument("--most-delay", type=float, default=0.2)
-    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 31))
-    parser.add_argument("--quiet", action="store_true")
-    o = parser.parse_args(arguments)
-    harness.BUSBAR = o.busbar
-    try:
-        result = run_stops(o)
-    finally:
-        harness.clean()
-    print(json.dumps(result))
-    return 0 if result["ok"] else 1
+    return load.run_and_print(run_stops, parser.parse_args(arguments))
 
 
 if __name__ == "__main__":
