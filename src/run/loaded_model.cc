@@ -279,18 +279,22 @@ void LoadedModel::step(const StepRecord& record, StepObserver* observer) {
 }
 
 void LoadedModel::run_part(const Part& part, size_t bucket, StepObserver* observer) {
-    if (part.program && observer == nullptr) {
-        part.program->run(record_->words());
-        return;
-    }
-    for (size_t i = part.first; i < part.last; ++i) {
-        if (observer) observer->before(*this, bucket, i);
+    const auto run = [&](size_t first, size_t last) {
+        if (first == last) return;
         if (part.program)
-            part.program->run_steps(record_->words(), i - part.first, i - part.first + 1);
+            part.program->run_steps(record_->words(), first - part.first, last - part.first);
         else
-            copy_value(plans_[bucket], plans_[bucket].steps[i]);
-        if (observer) observer->after(*this, bucket, i);
+            copy_value(plans_[bucket], plans_[bucket].steps[first]);
+    };
+    size_t done = part.first;
+    for (size_t i = part.first; observer != nullptr && i < part.last; ++i) {
+        if (!observer->wants(bucket, i)) continue;
+        run(done, i);
+        observer->before(*this, bucket, i);
+        run(i, done = i + 1);
+        observer->after(*this, bucket, i);
     }
+    run(done, part.last);
 }
 
 std::vector<int64_t> LoadedModel::extents_in_use(const Plan& plan, int value) const {

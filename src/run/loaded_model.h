@@ -27,12 +27,15 @@ struct CopyUse {
     double seconds = 0;
 };
 
-/// Sees a step as it is served: plan, forms, placement and batch are those of every day, only that steps run one by
-/// one. Changes no bit of the result unless it writes values.
+/// Sees a step as it is served: plan, forms, placement and batch are those of every day, only that what it looks at
+/// runs by itself. Changes no bit of the result unless it writes values.
 class StepObserver {
   public:
     virtual ~StepObserver() = default;
-    /// Around step `index` of plans()[bucket]. Values are read through LoadedModel::read_value.
+    /// Whether it looks at this one, asked in the order of the plan; what lies between two of them runs in one go.
+    virtual bool wants(size_t bucket, size_t index) { return true; }
+    /// Around step `index` of plans()[bucket], if it is wanted. Values are read through LoadedModel::read_value: here,
+    /// since what comes later may use their memory.
     virtual void before(LoadedModel& model, size_t bucket, size_t index) {}
     virtual void after(LoadedModel& model, size_t bucket, size_t index) {}
 };

@@ -159,8 +159,8 @@ void LiveProbe::end(int64_t rows, double seconds) {
         credit_ = std::min(credit_ + options_.share * seconds, 2 * *std::ranges::max_element(cost_) + 0.01);
         return;
     }
-    // Running one by one costs too, on some chips more than the whole step: all that it took longer counts. Only what is
-    // no probe's any more - the machine stood still - must not silence it for hours.
+    // Running a product by itself costs too, on some chips more than the whole step: all that it took longer counts.
+    // Only what is no probe's any more - the machine stood still - must not silence it for hours.
     const double cost = std::clamp(seconds - typical, own_, 20 * (own_ + typical));
     cost_[bucket_] = mixed(cost_[bucket_], cost);
     credit_ -= cost;
@@ -169,8 +169,11 @@ void LiveProbe::end(int64_t rows, double seconds) {
     status_.seconds += cost;
 }
 
+bool LiveProbe::wants(size_t, size_t index) {
+    return at_ < chosen_.size() && chosen_[at_]->index == index;
+}
+
 void LiveProbe::before(LoadedModel& model, size_t bucket, size_t index) {
-    if (at_ >= chosen_.size() || chosen_[at_]->index != index) return;
     const double begin = seconds_since_start();
     const Plan& plan = model.plans()[bucket];
     x_ = model.read_value(bucket, plan.steps[index].chip, plan.graph.nodes()[plan.steps[index].node].inputs[0]);
@@ -178,7 +181,6 @@ void LiveProbe::before(LoadedModel& model, size_t bucket, size_t index) {
 }
 
 void LiveProbe::after(LoadedModel& model, size_t bucket, size_t index) {
-    if (at_ >= chosen_.size() || chosen_[at_]->index != index) return;
     const double begin = seconds_since_start();
     const Site& site = *chosen_[at_++];
     for (size_t i = 0; i < site.weights.size(); ++i) check(model, bucket, index, i, *site.weights[i]);

@@ -33,9 +33,9 @@ struct ProbeStatus {
     int64_t weights = 0, watched = 0;               ///< of products; those whose sums have been taken
 };
 
-/// Freivalds' check of products while they are served (docs/serve.md, "The live probe"). A probed step runs its kernels
-/// one by one - the same kernels, plan and batch - and the check throws ProbeFailure before any token of the step is
-/// handed out. Which products take part goes round, in an order that a chip cannot know. The sums of weights are taken
+/// Freivalds' check of products while they are served (docs/serve.md, "The live probe"). In a probed step the products
+/// that are checked run by themselves - the same kernels, plan and batch - and the check throws ProbeFailure before any
+/// token of the step is handed out. Which products take part goes round, in an order that a chip cannot know. The sums of weights are taken
 /// once, on a thread of lowest priority. One caller at a time, except status().
 class LiveProbe : public StepWatch, public StepObserver {
   public:
@@ -44,6 +44,7 @@ class LiveProbe : public StepWatch, public StepObserver {
 
     StepObserver* begin(int64_t rows) override;
     void end(int64_t rows, double seconds) override;
+    bool wants(size_t bucket, size_t index) override;
     void before(LoadedModel& model, size_t bucket, size_t index) override;
     void after(LoadedModel& model, size_t bucket, size_t index) override;
     ProbeStatus status() const;

@@ -1,5 +1,8 @@
 // One model over several chips: who gets which layer, what crosses, and that nobody sees it in the numbers.
 #include <cmath>
+#include <map>
+#include <optional>
+#include <set>
 
 #include "harness.h"
 #include "plan/placement.h"
@@ -182,19 +185,29 @@ Pair load_over(const std::string& path, std::vector<int> layers, LoadOptions o =
     return out;
 }
 
-class CountSteps : public StepObserver {
+// Keeps what each step made that it looks at: all of them, or those it is told.
+class Watch : public StepObserver {
   public:
-    int seen = 0, copies = 0;
+    explicit Watch(std::optional<std::set<size_t>> only = {}) : only_(std::move(only)) {}
+    std::map<size_t, std::vector<double>> seen;
+    int copies = 0;
+    bool wants(size_t, size_t index) override { return !only_ || only_->contains(index); }
+    void before(LoadedModel&, size_t, size_t index) override { before_ = index; }
     void after(LoadedModel& model, size_t bucket, size_t index) override {
+        EXPECT_EQ(before_, index);
         const PlannedStep& s = model.plans()[bucket].steps[index];
         const Plan& plan = model.plans()[bucket];
-        ++seen;
         copies += s.is_copy();
+        std::vector<double>& made = seen[index];
         const int v = s.is_copy() ? s.value : plan.graph.nodes()[s.node].outputs[0];
         if (plan.graph.type_of(v).kind == Kind::state) return;
-        const Array made = model.read_value(bucket, s.chip, v);
-        for (double x : made.data) EXPECT_TRUE(std::isfinite(x));
+        made = model.read_value(bucket, s.chip, v).data;
+        for (double x : made) EXPECT_TRUE(std::isfinite(x));
     }
+
+  private:
+    std::optional<std::set<size_t>> only_;
+    size_t before_ = 0;
 };
 
 // The layers of one model on two chips with different elements of value: the same answers, and watching changes no bit.
@@ -225,11 +238,24 @@ TEST(Mix, AnswersAsOneChipDoes) {
             record.block_row(0)[0] = 0;
             mixed.model->step(record);
             const std::vector<float> unseen(mixed.model->logits(0).begin(), mixed.model->logits(0).end());
-            CountSteps watch;
-            mixed.model->step(record, &watch);
+            Watch all;
+            mixed.model->step(record, &all);
             const std::vector<float> seen(mixed.model->logits(0).begin(), mixed.model->logits(0).end());
             EXPECT_EQ(seen, unseen);
-            EXPECT_GT(watch.seen, 10);
+            const size_t bucket = mixed.model->bucket_for(record.header().rows);
+            const size_t steps = mixed.model->plans()[bucket].steps.size();
+            EXPECT_EQ(all.seen.size(), steps);
+            EXPECT_EQ(all.copies, mixed.model->plans()[bucket].copies());
+
+            // Looking at few of them, neighbours and ends included: the same values, though the rest runs in one go.
+            for (const std::set<size_t>& few : {std::set<size_t>{}, {0, steps / 2, steps - 1}, {3, 4, steps - 2}}) {
+                mixed.model->fill_scratch(std::byte{0xff});
+                Watch some(few);
+                mixed.model->step(record, &some);
+                EXPECT_EQ(some.seen.size(), few.size());
+                for (const auto& [index, made] : some.seen) EXPECT_EQ(made, all.seen.at(index)) << name << " " << index;
+                EXPECT_TRUE(std::ranges::equal(mixed.model->logits(0), unseen));
+            }
         }
     }
 }
