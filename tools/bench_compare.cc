@@ -13,6 +13,8 @@ namespace {
 
 const char* const rate_keys[] = {"prefill_tok_s", "decode_tok_s",  "prefill_gop_s", "decode_gb_s",
                                  "roof_gop_s",    "prefill_share", "roof_gb_s",     "decode_share"};
+// Runs that were kept before there were integer roofs have none.
+const char* const newer_keys[] = {"roof_integer_gop_s", "prefill_product_share"};
 
 Error no_run(const std::string& path, const std::string& what) {
     return bad_input(path, "[bench] expected a run that busbar bench --save wrote, got {}", what);
@@ -31,6 +33,22 @@ std::vector<double> column(const Json& run, const std::string& key) {
     std::vector<double> values;
     for (const Json& r : run["repeats"]) values.push_back(r[key].get<double>());
     return values;
+}
+
+// What the planned products could do on this machine: f32, integers or, in a mixed model, some of both.
+std::string share_of_products(const Json& run) {
+    const double share = run.value("prefill_product_share", 0.0), integers = run.value("prefill_integer_products", 0.0);
+    const double f32 = run["roof_gop_s"].get<double>(), integer = run.value("roof_integer_gop_s", 0.0);
+    if (share <= 0)  // an older run, or none was measured
+        return f32 > 0 ? fmt::format("{:.0f} % of the f32 roof {:.1f} GFLOP/s",
+                                     100 * run["prefill_share"].get<double>(), f32)
+                       : "the f32 roof was not measured";
+    const std::string of_f32 = fmt::format("the f32 roof {:.1f} GFLOP/s", f32),
+                      of_integers = fmt::format("the integer roof {:.1f} GOP/s", integer);
+    return integers <= 0   ? fmt::format("{:.0f} % of {}", 100 * share, of_f32)
+           : integers >= 1 ? fmt::format("{:.0f} % of {}", 100 * share, of_integers)
+                           : fmt::format("{:.0f} % of {} ({:.0f} % of the products) and {}", 100 * share, of_integers,
+                                         100 * integers, of_f32);
 }
 
 // Empty where a roof was not measured.
@@ -105,6 +123,8 @@ Json read_stored(const std::string& path) {
         for (const char* key : rate_keys)
             if (!r.is_object() || !r.contains(key) || !is_rate(r[key]))
                 throw no_run(path, fmt::format("a repeat without the number {}", key));
+    for (const char* key : newer_keys)
+        if (run.contains(key) && !is_rate(run[key])) throw no_run(path, fmt::format("one whose {} is no rate", key));
     for (const char* key : {"prefill_tok_s", "decode_tok_s"})
         if (!all_positive(column(run, key))) throw no_run(path, fmt::format("a {} of 0", key));
     try {
@@ -222,10 +242,9 @@ std::string text_of(const Json& run) {
     const auto of = [&](const char* key) { return shape.value(key, int64_t{0}); };
     std::string text = fmt::format("{}, {}; {} runs: medians (least .. most)\n", run["chip"].get<std::string>(),
                                    run["numerics"].get<std::string>(), run["repeats"].size());
-    text +=
-        fmt::format("prompt    {:>6} tokens  {:>9.1f} tok/s {}   {:.1f} GFLOP/s, {}\n",
-                    of("batch") * (of("prompt") + of("depth")), number("prefill_tok_s"), least_most("prefill_tok_s"),
-                    number("prefill_gop_s"), share("roof_gop_s", "prefill_share", "f32", "GFLOP/s"));
+    text += fmt::format("prompt    {:>6} tokens  {:>9.1f} tok/s {}   {:.1f} GOP/s, {}\n",
+                        of("batch") * (of("prompt") + of("depth")), number("prefill_tok_s"),
+                        least_most("prefill_tok_s"), number("prefill_gop_s"), share_of_products(run));
     text += fmt::format("generate  {:>6} tokens  {:>9.1f} tok/s {}   {:.1f} GB/s, {}; {:.1f} MB a token\n",
                         of("batch") * of("tokens"), number("decode_tok_s"), least_most("decode_tok_s"),
                         number("decode_gb_s"), share("roof_gb_s", "decode_share", "read", "GB/s"),

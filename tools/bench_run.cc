@@ -75,17 +75,28 @@ double bytes_of_step(const LoadedModel& model, const Options& o) {
     return bytes + static_cast<double>(o.batch) * depth * static_cast<double>(model.page_bytes()) / page_positions;
 }
 
-double flops_of_prompt_token(const LoadedModel& model) {
+// Operations of the products of weights and activations, by what the planned rows multiply.
+struct Work {
+    double flops = 0, integer_ops = 0;
+    double total() const { return flops + integer_ops; }
+};
+
+bool is_integer(Element e) {
+    return e == Element::i16 || e == Element::i8;
+}
+
+Work work_of_prompt_token(const LoadedModel& model) {
     const Plan& plan = model.plans().back();
-    double per_row = 0;
+    Work work;
     for (const PlannedStep& s : plan.steps) {
         if (s.is_copy()) continue;
         const Node& n = plan.graph.nodes()[s.node];
         if ((n.op == &op_matmul || n.op == &op_multi_matmul) &&
             plan.graph.type_of(n.outputs[0]).shape[0] == Dim(Symbol::rows))
-            per_row += s.cost.flops / static_cast<double>(plan.options.binding.rows);
+            (is_integer(s.row->rounding.activation) ? work.integer_ops : work.flops) +=
+                s.cost.flops / static_cast<double>(plan.options.binding.rows);
     }
-    return per_row;
+    return work;
 }
 
 // What must be the same for two runs to be compared. A chip with memory of its own is a part of the machine; what a
@@ -104,13 +115,24 @@ std::string hash_of_model(const OpenModel& m) {
 }
 
 struct Roofs {
-    double bytes = 0, flops = 0;  ///< a second; 0: not measured
+    double bytes = 0, flops = 0, integer_ops = 0;  ///< a second; 0: not measured
 };
 
 Roofs measure_roofs_of(Device& device) {
     device.measure();
     const auto measured = [](const Figure& f) { return f.origin == Figure::Origin::measured ? f.value : 0.0; };
-    return {measured(device.profile().read_bytes_per_s), measured(device.profile().flops_per_s)};
+    const Profile& p = device.profile();
+    return {measured(p.read_bytes_per_s), measured(p.flops_per_s), measured(p.integer_ops_per_s)};
+}
+
+double mean_of(double before, double after) {
+    return (before + after) / 2;
+}
+
+// Seconds that the work takes where nothing but the roofs limits it; 0: a roof that it needs was not measured.
+double seconds_at_roofs(const Work& work, double flops, double integer_ops) {
+    if ((work.flops > 0 && flops <= 0) || (work.integer_ops > 0 && integer_ops <= 0)) return 0;
+    return (work.flops > 0 ? work.flops / flops : 0) + (work.integer_ops > 0 ? work.integer_ops / integer_ops : 0);
 }
 
 std::vector<double> column(const Json& repeats, const char* key) {
@@ -120,7 +142,7 @@ std::vector<double> column(const Json& repeats, const char* key) {
 }
 
 // Each run between two measurements of the roofs: a roof from another minute is no roof.
-Json timed_runs(const OpenModel& model, const Options& o, double step_bytes, double prompt_flops) {
+Json timed_runs(const OpenModel& model, const Options& o, double step_bytes, const Work& work) {
     const auto placed = model.loaded->plans().front().nodes_per_chip();
     const bool one_chip = placed.size() == 1 && placed.begin()->first == model.chips.devices[0]->profile().chip;
     Device& device = *model.chips.devices[0];
@@ -130,16 +152,22 @@ Json timed_runs(const OpenModel& model, const Options& o, double step_bytes, dou
         const Times t = run_once(*model.loaded, o, o.tokens);
         const Roofs after = measure_roofs_of(device);
         // The roof of one chip says nothing about what two do in turns.
-        const double roof_bytes = one_chip ? (before.bytes + after.bytes) / 2 : 0;
-        const double roof_flops = one_chip ? (before.flops + after.flops) / 2 : 0;
+        const double roof_bytes = one_chip ? mean_of(before.bytes, after.bytes) : 0;
+        const double roof_flops = one_chip ? mean_of(before.flops, after.flops) : 0;
+        const double roof_integer = one_chip ? mean_of(before.integer_ops, after.integer_ops) : 0;
         before = after;
         const double gb_s = step_bytes * static_cast<double>(o.tokens) / t.decode / 1e9;
         const double prompt_s = static_cast<double>(o.batch * (o.prompt + o.depth)) / t.prefill;
-        Json r = {{"prefill_tok_s", prompt_s},     {"decode_tok_s", static_cast<double>(o.batch * o.tokens) / t.decode},
-                  {"decode_gb_s", gb_s},           {"prefill_gop_s", prompt_s * prompt_flops / 1e9},
-                  {"roof_gb_s", roof_bytes / 1e9}, {"roof_gop_s", roof_flops / 1e9}};
+        Json r = {{"prefill_tok_s", prompt_s},
+                  {"decode_tok_s", static_cast<double>(o.batch * o.tokens) / t.decode},
+                  {"decode_gb_s", gb_s},
+                  {"prefill_gop_s", prompt_s * work.total() / 1e9},
+                  {"roof_gb_s", roof_bytes / 1e9},
+                  {"roof_gop_s", roof_flops / 1e9},
+                  {"roof_integer_gop_s", roof_integer / 1e9}};
         r["decode_share"] = roof_bytes > 0 ? gb_s * 1e9 / roof_bytes : 0;
-        r["prefill_share"] = roof_flops > 0 ? prompt_s * prompt_flops / roof_flops : 0;
+        r["prefill_share"] = roof_flops > 0 ? prompt_s * work.total() / roof_flops : 0;
+        r["prefill_product_share"] = prompt_s * seconds_at_roofs(work, roof_flops, roof_integer);
         repeats.push_back(std::move(r));
         detail("bench: run {} of {}", i + 1, o.repeat);
     }
@@ -274,7 +302,9 @@ Json measure(const Options& o) {
         const MemoryUse use = model.loaded->memory();
         run["memory"]["planned"] = use.total();
         const double step_bytes = bytes_of_step(*model.loaded, o);
-        run["repeats"] = timed_runs(model, o, step_bytes, flops_of_prompt_token(*model.loaded));
+        const Work work = work_of_prompt_token(*model.loaded);
+        run["prefill_integer_products"] = work.total() > 0 ? work.integer_ops / work.total() : 0;
+        run["repeats"] = timed_runs(model, o, step_bytes, work);
         const Profile& chip = model.chips.devices[0]->profile();
         run["chip"] = fmt::format("{} ({})", chip.chip, chip.detail);
         run["threads"] = chip.threads;
@@ -290,7 +320,7 @@ Json measure(const Options& o) {
     run["date"] = fmt::format("{:%Y-%m-%dT%H:%M:%SZ}",
                               fmt::gmtime(std::chrono::system_clock::to_time_t(std::chrono::system_clock::now())));
     for (const char* key : {"prefill_tok_s", "decode_tok_s", "decode_gb_s", "prefill_gop_s", "roof_gb_s", "roof_gop_s",
-                            "decode_share", "prefill_share"}) {
+                            "roof_integer_gop_s", "decode_share", "prefill_share", "prefill_product_share"}) {
         const std::vector<double> values = column(run["repeats"], key);
         run[key] = median_of(values);
         run["spread"][key] = {std::ranges::min(values), std::ranges::max(values)};

@@ -34,7 +34,7 @@ class Busbar:
 
     def __init__(self, path, model, threads, numerics, arguments=()):
         self.path, self.model, self.threads, self.numerics, self.arguments = path, model, threads, numerics, list(arguments)
-        self.roofs = {"read roof, GB/s": [], "f32 roof, GFLOP/s": []}
+        self.roofs = {"read roof, GB/s": [], "f32 roof, GFLOP/s": [], "integer roof, GOP/s": []}
         self.label = self.version = self.machine = ""
 
     def time(self, figure, prompt, tokens, depth):
@@ -45,7 +45,7 @@ class Busbar:
         told = parsed(command, run(command))
         if told["threads"] != self.threads:
             raise Trouble(f"Busbar ran on {told['threads']} threads where {self.threads} were asked for")
-        for name, key in (("read roof, GB/s", "roof_gb_s"), ("f32 roof, GFLOP/s", "roof_gop_s")):
+        for name, key in (("read roof, GB/s", "roof_gb_s"), ("f32 roof, GFLOP/s", "roof_gop_s"), ("integer roof, GOP/s", "roof_integer_gop_s")):
             if told[key] > 0:
                 self.roofs[name].append(told[key])
         self.label, self.version = told["chip"], f"build {told['build']}"

@@ -91,6 +91,9 @@ class Device {
     /// knowing their layout.
     virtual uint64_t page_bytes(const ValueType& state, Element element) const = 0;
 
+    /// Memory of its own that the programs prepared so far work in, beyond buffers and weights.
+    virtual uint64_t working_bytes() const { return 0; }
+
     virtual std::unique_ptr<Program> prepare(std::vector<ProgramStep> steps, const StepLayout& layout) = 0;
 };
 

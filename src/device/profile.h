@@ -66,6 +66,7 @@ struct Profile {
     bool host_memory = false;             ///< its buffers are ordinary memory: no copies to reach them
     int threads = 1;
     Figure memory_bytes, read_bytes_per_s, flops_per_s;
+    Figure integer_ops_per_s;    ///< of products whose activations are rounded to integers; unknown: it has none
     double step_overhead_s = 0;  ///< per kernel: barrier or launch
     std::vector<PackedForm> forms;
     std::vector<KernelRow> rows;

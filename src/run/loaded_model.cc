@@ -87,6 +87,7 @@ void LoadedModel::count_memory() {
 MemoryUse LoadedModel::memory() const {
     MemoryUse sum;
     for (const MemoryUse& m : memory_) sum += m;
+    for (const Device* device : devices_) sum.scratch += device->working_bytes();
     return sum;
 }
 

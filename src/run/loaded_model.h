@@ -16,7 +16,8 @@ class LoadedModel;
 struct MemoryUse {
     uint64_t mapped_weights = 0;  ///< read in place from the file
     uint64_t packed_weights = 0;  ///< in forms of the chip's own
-    uint64_t constants = 0, cache = 0, scratch = 0;
+    uint64_t constants = 0, cache = 0;
+    uint64_t scratch = 0;  ///< of the plans, and what the chips' programs work in
     uint64_t total() const { return mapped_weights + packed_weights + constants + cache + scratch; }
     MemoryUse& operator+=(const MemoryUse& o);
 };

@@ -60,6 +60,10 @@ class Bench(Case):
         for r in run["repeats"]:
             self.assertAlmostEqual(r["decode_share"], r["decode_gb_s"] / r["roof_gb_s"], delta=1e-9)
             self.assertAlmostEqual(r["prefill_share"], r["prefill_gop_s"] / r["roof_gop_s"], delta=1e-9)
+            integers = run["prefill_integer_products"]
+            self.assertTrue(0 <= integers <= 1 and (integers == 0 or r["roof_integer_gop_s"] > 0), integers)
+            at_roofs = (1 - integers) / r["roof_gop_s"] + (integers / r["roof_integer_gop_s"] if integers else 0)
+            self.assertAlmostEqual(r["prefill_product_share"], r["prefill_gop_s"] * at_roofs, delta=1e-9)
             self.assertGreater(r["decode_tok_s"], 0)
         for key in ("prefill_tok_s", "decode_share"):
             self.assertAlmostEqual(run[key], statistics.median(r[key] for r in run["repeats"]), delta=1e-9 * run[key])
@@ -121,6 +125,11 @@ class Bench(Case):
         steady = with_shares([0.5, 0.5001, 0.5002, 0.5003, 0.5004], noisy)
         self.against(0, steady, with_shares(little, noisy))
         self.against(1, steady, with_shares(little, noisy), "--margin", "0")
+        old = copy.deepcopy(run)  # kept by a build that knew no integer roof
+        for one in [old, *old["repeats"]]:
+            for key in ("roof_integer_gop_s", "prefill_product_share", "prefill_integer_products"):
+                one.pop(key, None)
+        self.against(0, old, run)
         few = with_shares(noisy[:2], noisy[:2])
         self.assertEqual(self.against(6, few, few)["verdict"], "not enough evidence")
         # A roof that was not measured on one of the days does not count; without any, the rates themselves.

@@ -107,5 +107,5 @@ class Machine(Case):
         self.assertLessEqual(least, told["decode_tok_s"])
         self.assertLessEqual(told["decode_tok_s"], most)
         text = self.ok("bench", small_gguf(), "-p", "8", "-n", "2", "--repeat", "1", "--batch", "2", "--depth", "3")
-        for word in ("prompt ", "generate ", "memory ", "tok/s", "GB/s", "GFLOP/s"):
+        for word in ("prompt ", "generate ", "memory ", "tok/s", "GB/s", "GOP/s", "roof"):
             self.assertIn(word, text.out)

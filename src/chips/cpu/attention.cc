@@ -29,9 +29,10 @@ class AttentionStep : public Step {
         block_rows_ = std::clamp<int64_t>(64 / group_, 1, attention_rows);
         ranges_ = units_of(table_.extent(1) * page_positions, attention_range);
         if (threads_ > 1 && keys_.heads < 2 * threads_ && ranges_ > 1)
-            partials_.resize(split_rows * keys_.heads * ranges_ * partial_floats(group_));
+            partials_ = split_rows * keys_.heads * ranges_ * partial_floats(group_);
     }
-    int phases() const override { return partials_.empty() ? 1 : 2; }
+    int phases() const override { return partials_ == 0 ? 1 : 2; }
+    size_t shared_bytes() const override { return partials_ * sizeof(float); }
     bool units_read_memory() const override { return !positions_.in_step() || !sequences_.in_step(); }
 
     int64_t units(const Run& run, int phase) const override {
@@ -47,11 +48,11 @@ class AttentionStep : public Step {
         } else if (phase == 0) {
             const int64_t ranges = ranges_in_use(run), row_head = unit / ranges;
             part(run, {row_head / keys_.heads, 1}, row_head % keys_.heads, unit % ranges,
-                 partial(row_head, unit % ranges, group_), scratch);
+                 partial(run, row_head, unit % ranges), scratch);
         } else {
             const int64_t ranges = ranges_in_use(run);
-            const Partial first = partial(unit, 0, group_);
-            for (int64_t range = 1; range < ranges; ++range) merge(first, partial(unit, range, group_), group_);
+            const Partial first = partial(run, unit, 0);
+            for (int64_t range = 1; range < ranges; ++range) merge(first, partial(run, unit, range), group_);
             write(run, {unit / keys_.heads, 1}, unit % keys_.heads, first);
         }
     }
@@ -72,9 +73,10 @@ class AttentionStep : public Step {
         return static_cast<int64_t>(round_up(queries * (2 + values_.width), 16));
     }
     Partial partial_at(float* p, int64_t queries) const { return {p, p + queries, p + 2 * queries}; }
-    Partial partial(int64_t row_head, int64_t range, int64_t queries) const {
-        return partial_at(const_cast<float*>(partials_.data()) + (row_head * ranges_ + range) * partial_floats(group_),
-                          queries);
+    // What phase 0 leaves for phase 1.
+    Partial partial(const Run& run, int64_t row_head, int64_t range) const {
+        return partial_at(reinterpret_cast<float*>(run.shared) + (row_head * ranges_ + range) * partial_floats(group_),
+                          group_);
     }
     void merge(const Partial& to, const Partial& later, int64_t queries) const {
         kernels_.attention_merge(to.maximum, to.sum, to.weighted, later.maximum, later.sum, later.weighted, queries,
@@ -117,7 +119,7 @@ class AttentionStep : public Step {
     }
     bool is_split(const Run& run) const {
         const int64_t rows = q_.leading(run);
-        return !partials_.empty() && rows <= split_rows && rows * keys_.heads < 2 * threads_ && ranges_in_use(run) > 1;
+        return partials_ != 0 && rows <= split_rows && rows * keys_.heads < 2 * threads_ && ranges_in_use(run) > 1;
     }
 
     // One range of positions for one block of rows.
@@ -187,7 +189,7 @@ class AttentionStep : public Step {
     Place positions_, sequences_, table_, y_;
     float scale_;
     int64_t window_, group_ = 1, block_rows_ = 1, ranges_ = 1;
-    mutable std::vector<float> partials_;  // written by disjoint units of one run
+    int64_t partials_ = 0;  // floats; each unit writes its own
 };
 
 }  // namespace

@@ -58,7 +58,7 @@ std::byte* inside(const Buffer& buffer, uint64_t offset, uint64_t bytes) {
 class CpuDevice : public Device {
   public:
     CpuDevice(int threads, const InstructionSet& isa)
-        : kernels_(*isa.kernels), pool_(threads), memory_(available_memory()) {
+        : kernels_(*isa.kernels), pool_(threads), shared_(pool_.threads()), memory_(available_memory()) {
         profile_.chip = "cpu";
         profile_.detail = fmt::format("{}, {} thread{}", isa.words, pool_.threads(), pool_.threads() == 1 ? "" : "s");
         profile_.maker = processor_name();
@@ -143,6 +143,8 @@ class CpuDevice : public Device {
     std::unique_ptr<Program> prepare(std::vector<ProgramStep> steps, const StepLayout& layout) override {
         return make_program(std::move(steps), layout, kernels_, pool_, shared_);
     }
+
+    uint64_t working_bytes() const override { return shared_.bytes(); }
 
     void measure();
 
@@ -240,15 +242,23 @@ void CpuDevice::measure() {
                                 std::atomic<double> flops{0};
                                 pool_.run([&](int) {
                                     float numbers[2] = {0.5f, 0.25f};
-                                    const double done = kernels_.multiply_add(200000, numbers);
-                                    double before = flops.load();
-                                    while (!flops.compare_exchange_weak(before, before + done)) {
-                                    }
+                                    flops += kernels_.multiply_add(200000, numbers);
                                     sink.store(numbers[0], std::memory_order_relaxed);
                                 });
                                 return flops.load();
                             }),
                             Figure::Origin::measured};
+    if (kernels_.product->multiply_pairs == nullptr) return;
+    profile_.integer_ops_per_s = {best_rate([&] {
+                                      std::atomic<double> done{0};
+                                      pool_.run([&](int) {
+                                          int32_t numbers[2] = {0x00010002, 0x00030004};
+                                          done += kernels_.product->multiply_pairs(200000, numbers);
+                                          sink.store(numbers[0], std::memory_order_relaxed);
+                                      });
+                                      return done.load();
+                                  }),
+                                  Figure::Origin::measured};
 }
 
 }  // namespace

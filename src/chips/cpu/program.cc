@@ -4,7 +4,6 @@
 #include <sys/mman.h>
 
 #include <cstring>
-#include <new>
 
 #include "base/check.h"
 #include "base/error.h"
@@ -31,7 +30,6 @@ class CpuProgram : public Program {
     CpuProgram(std::vector<ProgramStep> steps, const StepLayout& layout, const Kernels& kernels, ThreadPool& pool,
                Shared& shared)
         : layout_(layout), pool_(pool), shared_(shared) {
-        size_t floats = 0;
         for (const ProgramStep& step : steps) {
             BUSBAR_CHECK(
                 step.row != nullptr && step.row->index >= 0 && step.row->index < static_cast<int>(offers().size()),
@@ -39,14 +37,11 @@ class CpuProgram : public Program {
             auto call = offers()[step.row->index].make({step, kernels, pool.threads(), layout});
             call->name = step.name;
             first_call_.push_back(calls_.size());
-            floats = std::max(floats, call->scratch_floats());
-            shared.need(call->shared_bytes());
+            shared.need(call->shared_bytes(), call->scratch_floats());
             for (int phase = 0; phase < call->phases(); ++phase) calls_.push_back({call.get(), phase});
             steps_.push_back(std::move(call));
         }
         first_call_.push_back(calls_.size());
-        scratch_floats_ = round_up(floats, 16);
-        scratch_.reset(new (std::align_val_t{64}) float[std::max<size_t>(scratch_floats_ * pool.threads(), 16)]);
         counters_ = std::make_unique<Counter[]>(calls_.size());
     }
 
@@ -57,7 +52,7 @@ class CpuProgram : public Program {
         BUSBAR_CHECK(words.size() == static_cast<size_t>(layout_.words()), "a step record of another layout");
         Run run;
         run.words = words.data();
-        run.shared = shared_.data();
+        run.shared = shared_.phases();
         const size_t begin = first_call_[first], end = first_call_[last];
         for (size_t i = begin; i < end; ++i) {
             counters_[i].next.store(0, std::memory_order_relaxed);
@@ -81,7 +76,7 @@ class CpuProgram : public Program {
     void walk(const Run& run, int thread, size_t begin, size_t end) {
         const Counter* before = nullptr;  // the last call that has work, and how much
         int64_t units_before = 0;
-        float* scratch = scratch_.get() + thread * scratch_floats_;
+        float* const scratch = shared_.scratch(thread);
         for (size_t i = begin; i < end; ++i) {
             const auto [step, phase] = calls_[i];
             if (before != nullptr && step->units_read_memory()) before->wait(units_before);
@@ -103,9 +98,6 @@ class CpuProgram : public Program {
         }
     }
 
-    struct Free {
-        void operator()(float* p) const { ::operator delete[](p, std::align_val_t{64}); }
-    };
     StepLayout layout_;
     ThreadPool& pool_;
     Shared& shared_;
@@ -113,20 +105,23 @@ class CpuProgram : public Program {
     std::vector<Call> calls_;
     std::vector<size_t> first_call_;  ///< of each step, and the end
     std::unique_ptr<Counter[]> counters_;
-    size_t scratch_floats_ = 0;
-    std::unique_ptr<float[], Free> scratch_;
 };
 
 }  // namespace
 
-void Shared::need(size_t bytes) {
-    if (bytes <= bytes_) return;
+void Shared::need(size_t phase_bytes, size_t scratch_floats) {
+    // Each thread's on pages of its own.
+    const size_t phases = std::max(phase_bytes_, round_up(phase_bytes, 4096)),
+                 scratch = std::max(scratch_bytes_, round_up(scratch_floats * sizeof(float), 4096)),
+                 bytes = phases + threads_ * scratch;
+    if (bytes == this->bytes()) return;
     void* const p = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (p == MAP_FAILED)
         throw does_not_fit("[cpu] expected {} bytes of memory, the system refused: {}", with_commas(bytes),
                            std::strerror(errno));
     data_ = {static_cast<std::byte*>(p), [bytes](std::byte* memory) { munmap(memory, bytes); }};
-    bytes_ = bytes;
+    phase_bytes_ = phases;
+    scratch_bytes_ = scratch;
 }
 
 std::unique_ptr<Program> make_program(std::vector<ProgramStep> steps, const StepLayout& layout, const Kernels& kernels,

@@ -4,15 +4,22 @@
 
 namespace busbar::cpu {
 
-/// Memory of what the phases of a step leave for one another, one for all programs of a device, since one runs at a
-/// time. Grows while programs are prepared; untouched parts of it take no memory.
+/// Memory that steps work in, one for all programs of a device, since one runs at a time: what the phases of a step
+/// leave for one another, and scratch of each thread. Grows while programs are prepared; untouched parts of it take no
+/// memory.
 class Shared {
   public:
-    void need(size_t bytes);
-    std::byte* data() const { return data_.get(); }
+    explicit Shared(int threads) : threads_(threads) {}
+    void need(size_t phase_bytes, size_t scratch_floats);
+    std::byte* phases() const { return data_.get(); }
+    float* scratch(int thread) const {
+        return reinterpret_cast<float*>(data_.get() + phase_bytes_ + thread * scratch_bytes_);
+    }
+    size_t bytes() const { return phase_bytes_ + threads_ * scratch_bytes_; }
 
   private:
-    size_t bytes_ = 0;
+    int threads_;
+    size_t phase_bytes_ = 0, scratch_bytes_ = 0;
     std::shared_ptr<std::byte> data_;
 };
 

@@ -44,7 +44,7 @@ class Step;
 /// What one run of a program shares among its threads.
 struct Run {
     const int32_t* words = nullptr;
-    std::byte* shared = nullptr;  ///< shared_bytes() of the step at work, 64-byte aligned
+    std::byte* shared = nullptr;  ///< shared_bytes() of the step at work, aligned to a page
     const StepHeader& header() const { return *reinterpret_cast<const StepHeader*>(words); }
 
     /// The first misfit that data of the step showed, such as an id past the end of its table. Kernels go on, without
