@@ -1,9 +1,9 @@
 // How near the cpu's matrix products come to this machine: each kernel's rate beside a roof measured in the same
 // second.
-//   products [--encoding NAME] [--form as_stored|panels] [--rounds N] [--isa NAME] [--m M] [--clock wall|cpu]
+//   products [--encoding NAME] [--form as_stored|panels|panels.i8] [--rounds N] [--isa NAME] [--m M] [--clock wall|cpu]
 //            [--weights cold|hot]
 // Vector products stream 256 MB of weights with two threads against the better of plain and prefetched reads; panel
-// products stand against the rate of independent multiply-adds, of f32 or, in panels, of pairs of integers. Medians of
+// products stand against the rate of independent multiply-adds, of f32 or, in panels, of integers. Medians of
 // N rounds; every second round runs in reverse order (A B B A).
 #include <fmt/format.h>
 
@@ -23,21 +23,8 @@
 
 #include "chips/cpu/kernels.h"
 #include "chips/cpu/panels.h"
+#include "chips/cpu/probe.h"
 #include "chips/cpu/product.h"
-
-namespace busbar::cpu {
-namespace portable {
-extern const Kernels kernels;
-}
-#if defined(__x86_64__)
-namespace avx2 {
-extern const Kernels kernels;
-}
-namespace avx512 {
-extern const Kernels kernels;
-}
-#endif
-}  // namespace busbar::cpu
 
 namespace {
 
@@ -95,9 +82,9 @@ struct Aligned {
 struct Bench {
     const Kernels& kernels;
     int rounds;
-    bool panels = false;            ///< the integer products
-    bool hot = false;               ///< the same 64 rows again and again: what arithmetic alone allows
-    std::vector<std::byte> memory;  ///< larger than any cache
+    const IntegerKernels* integers = nullptr;  ///< of panels; nullptr: of blocks as stored
+    bool hot = false;                          ///< the same 64 rows again and again: what arithmetic alone allows
+    std::vector<std::byte> memory;             ///< larger than any cache
     volatile double sink = 0;
 
     Bench(const Kernels& k, int rounds) : kernels(k), rounds(rounds), memory(256 << 20) {
@@ -120,10 +107,10 @@ struct Bench {
     double multiply_roof() {
         std::vector<double> flops(threads);
         const double s = timed([&](int t) {
-            if (panels) {
-                int32_t pairs[2] = {0x00010002, 0x00030004};
-                flops[t] = kernels.product->multiply_pairs(2000000, pairs);
-                sink = pairs[0];
+            if (integers != nullptr) {
+                int32_t codes[2] = {0x00010002, 0x00030004};
+                flops[t] = integers->multiply(200000, codes);
+                sink = codes[0];
                 return;
             }
             float f[2] = {0.5f, 0.25f};
@@ -135,7 +122,7 @@ struct Bench {
     /// Each thread multiplies its half of every matrix, matrix after matrix, over all of memory. GB/s of weights.
     double vector_rate(const Encoding& e, int64_t n, int64_t k, int64_t rows) {
         if (hot) n = 64;
-        const size_t bytes = panels ? panel_bytes(*panel_layout(e), n, k) : n * e.row_bytes(k),
+        const size_t bytes = integers ? panel_bytes(*panel_layout(e), n, k) : n * e.row_bytes(k),
                      matrices = memory.size() / bytes;
         const Aligned x(rows * k), y(rows * n);
         const double s = timed([&](int t) {
@@ -157,7 +144,7 @@ struct Bench {
     }
     void product(const Encoding& e, const std::byte* w, int64_t n, int64_t k, int64_t rows, const float* x, float* y,
                  int thread, float* scratch, bool panel) {
-        if (panels) return integer_product(e, w, n, k, rows, x, y, thread, scratch);
+        if (integers) return integer_product(e, w, n, k, rows, x, y, thread, scratch);
         Product p;
         p.encoding = &e, p.weight = w, p.row_bytes = e.row_bytes(k), p.width = k;
         p.n_begin = n / threads * thread, p.n_end = thread == threads - 1 ? n : n / threads * (thread + 1);
@@ -167,17 +154,19 @@ struct Bench {
     void integer_product(const Encoding& e, const std::byte* w, int64_t n, int64_t k, int64_t rows, const float* x,
                          float* y, int thread, float* scratch) {
         // Each thread rounds all rows of x, which is more than it does in the chip.
-        static thread_local std::vector<ActivationBlock> blocks;
-        blocks.resize((rows + 3) * k / 32);
-        for (int64_t m = 0; m < rows; ++m) kernels.product->round_row(x + m * k, k, blocks.data() + m * k / 32);
+        const auto row_bytes = static_cast<int64_t>(k / 32 * integers->block_bytes);
+        static thread_local std::vector<std::byte> memory;
+        memory.resize((rows + spare_rows) * row_bytes + 64);
+        auto* blocks = reinterpret_cast<std::byte*>(round_up(reinterpret_cast<uintptr_t>(memory.data()), 64));
+        for (int64_t m = 0; m < rows; ++m) integers->round_row(x + m * k, k, blocks + m * row_bytes);
         IntegerProduct p;
         p.encoding = &e, p.panels = w, p.width = k;
         p.n_begin = n / threads / 16 * 16 * thread, p.n_end = thread == threads - 1 ? n : n / threads / 16 * 16;
-        p.x = blocks.data(), p.x_stride = k / 32, p.rows = rows, p.y = y, p.y_stride = n, p.scratch = scratch;
-        kernels.product->integer_product(p);
+        p.x = blocks, p.x_stride = row_bytes, p.rows = rows, p.y = y, p.y_stride = n, p.scratch = scratch;
+        integers->product(p);
     }
     size_t scratch_floats(int64_t k) const {
-        return std::max(kernels.product->scratch_floats(k), panels ? kernels.product->integer_scratch_floats() : 0);
+        return std::max(kernels.product->scratch_floats(k), integers ? integers->scratch_floats() : 0);
     }
 };
 
@@ -191,31 +180,39 @@ struct Row {
 }  // namespace
 
 int main(int argc, char** argv) {
-    std::string only, isa = "avx2";
+    std::string only, isa, form = "as_stored";
     int rounds = 5, only_m = 0;
-    bool hot = false, panels = false;
+    bool hot = false;
     for (int i = 1; i + 1 < argc; i += 2) {
         const std::string flag = argv[i];
         if (flag == "--encoding") only = argv[i + 1];
         if (flag == "--rounds") rounds = std::max(1, std::atoi(argv[i + 1]));
-        if (flag == "--form") panels = std::string(argv[i + 1]) == "panels";
+        if (flag == "--form") form = argv[i + 1];
         if (flag == "--isa") isa = argv[i + 1];
         if (flag == "--clock") processor_time = std::string(argv[i + 1]) == "cpu";
         if (flag == "--weights") hot = std::string(argv[i + 1]) == "hot";
         if (flag == "--m") only_m = std::atoi(argv[i + 1]);
     }
-    const Kernels* kernels = &portable::kernels;
-#if defined(__x86_64__)
-    if (isa == "avx2" && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) kernels = &avx2::kernels;
-    if (isa == "avx512" && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
-        __builtin_cpu_supports("avx512vnni"))
-        kernels = &avx512::kernels;
-#endif
+    const Kernels* kernels = nullptr;
+    for (const InstructionSet& set : instruction_sets())
+        if (set.usable && (isa.empty() || isa == set.kernels->name)) kernels = set.kernels;
+    if (kernels == nullptr) {
+        fmt::print(stderr, "[products] expected an instruction set of this processor, got {}\n", isa);
+        return 2;
+    }
     Bench bench(*kernels, rounds);
-    bench.hot = hot, bench.panels = panels;
+    bench.hot = hot;
+    if (form != "as_stored") {
+        bench.integers = form == "panels.i8" ? kernels->product->bytes : kernels->product->words;
+        if (bench.integers == nullptr) {
+            fmt::print(stderr, "[products] {} has no products of {}\n", kernels->name, form);
+            return 2;
+        }
+    }
     std::vector<Row> rows;
     for (const Encoding* e : encodings()) {
-        if ((!only.empty() && only != e->name) || (panels && panel_layout(*e) == nullptr)) continue;
+        if (!only.empty() && only != e->name) continue;
+        if (bench.integers != nullptr && (panel_layout(*e) == nullptr || !bench.integers->takes(*e))) continue;
         for (const int64_t m : {1, 2, 4, 8})
             if (only_m == 0 ? m == 1 || !only.empty() : only_m == m)
                 rows.push_back({fmt::format("{} vector 3072x1024 M={}", e->name, m),

@@ -81,8 +81,16 @@ class CpuDevice : public Device {
         form.preference = 1;
         form.reason = "read in place from the mapping: no load time, no second copy";
         profile_.forms.push_back(std::move(form));
-        if (kernels_.product->integer_product != nullptr) profile_.forms.push_back(panels());
+        if (kernels_.product->words != nullptr) profile_.forms.push_back(panels());
         add_rows();
+        profile_.refuses = [this](const KernelRow& row, const OpInstance& op) -> std::string {
+            if (row.rounding.activation != Element::i8) return "";
+            for (const StoredTensor* weight : op.weights)
+                if (weight != nullptr && !kernels_.product->bytes->takes(*weight->encoding))
+                    return fmt::format("{} gains nothing from activations of 8 bits on {}", weight->encoding->name,
+                                       kernels_.name);
+            return "";
+        };
     }
 
     const Profile& profile() const override { return profile_; }
@@ -164,7 +172,7 @@ class CpuDevice : public Device {
         PackedForm form;
         form.name = "panels";
         for (const Encoding* e : encodings())
-            if (panel_layout(*e) != nullptr && kernels_.product->has_panels(*e)) form.encodings.push_back(e);
+            if (panel_layout(*e) != nullptr && kernels_.product->words->takes(*e)) form.encodings.push_back(e);
         form.bytes = bytes_of_panels;
         form.layout = panel_layout_version;
         form.preference = 2;
@@ -189,10 +197,13 @@ class CpuDevice : public Device {
                 profile_.rows.push_back(row);
             }
             if (offer.panels != Element::f64 && profile_.find_form("panels") != nullptr) {
-                row.name = fmt::format("cpu.{}.panels", offer.op->name);
+                const bool bytes = offer.panels == Element::i8;
+                row.name = fmt::format("cpu.{}.panels{}", offer.op->name, bytes ? ".i8" : "");
                 row.form = "panels";
                 row.rounding.activation = offer.panels;
-                if (offer.panels != Element::f32) row.accuracy = Accuracy::accurate;
+                row.accuracy = bytes                          ? Accuracy::fast
+                               : offer.panels == Element::i16 ? Accuracy::accurate
+                                                              : Accuracy::strict;
                 profile_.rows.push_back(row);
             }
         }
@@ -248,12 +259,12 @@ void CpuDevice::measure() {
                                 return flops.load();
                             }),
                             Figure::Origin::measured};
-    if (kernels_.product->multiply_pairs == nullptr) return;
+    if (kernels_.product->words == nullptr) return;
     profile_.integer_ops_per_s = {best_rate([&] {
                                       std::atomic<double> done{0};
                                       pool_.run([&](int) {
                                           int32_t numbers[2] = {0x00010002, 0x00030004};
-                                          done += kernels_.product->multiply_pairs(200000, numbers);
+                                          done += kernels_.product->words->multiply(20000, numbers);
                                           sink.store(numbers[0], std::memory_order_relaxed);
                                       });
                                       return done.load();

@@ -17,17 +17,25 @@ TEST(Cpu, OffersEveryOpOfTheTableOnce) {
     const auto device = make_cpu(1);
     std::set<std::pair<const OpRow*, std::string>> seen;
     std::set<std::string> names;
+    int fast = 0;
     for (const KernelRow& row : device->profile().rows) {
-        EXPECT_TRUE(seen.insert({row.op, row.form}).second) << row.name;
         EXPECT_TRUE(names.insert(row.name).second) << row.name;
         EXPECT_TRUE(row.name.starts_with("cpu." + std::string(row.op->name) + "."));
+        EXPECT_EQ(row.order, Order::invariant);
+        if (row.accuracy == Accuracy::fast) {
+            // A second row of products of panels, with bytes.
+            EXPECT_TRUE(row.form == "panels" && row.rounding.activation == Element::i8) << row.name;
+            ++fast;
+            continue;
+        }
+        EXPECT_TRUE(seen.insert({row.op, row.form}).second) << row.name;
         // Products of panels round activations, and say so; everything else is strict.
         const bool rounds = row.form == "panels" && row.op != &op_gather_rows;
         EXPECT_EQ(row.accuracy, rounds ? Accuracy::accurate : Accuracy::strict) << row.name;
         EXPECT_EQ(row.rounding.activation, rounds ? Element::i16 : Element::f32) << row.name;
-        EXPECT_EQ(row.order, Order::invariant);
         EXPECT_LE(row.rounding.transcendental_ulp, 4) << "strict allows no more";
     }
+    EXPECT_EQ(fast, device->profile().find_form("panels") ? 2 : 0);  // matmul and multi_matmul
     for (const OpRow* op : op_table()) EXPECT_EQ(seen.contains({op, ""}), !op->is_view) << op->name;
     for (const OpRow* op : {&op_matmul, &op_multi_matmul, &op_gather_rows, &op_rms_norm, &op_add})
         EXPECT_TRUE(seen.contains({op, "as_stored"})) << op->name;

@@ -14,4 +14,5 @@ const ProductKernels* product_kernels_lanes16();
 #undef __AVX2__
 #undef __AVX512F__
 #include "chips/cpu/kernels/integer.cc"
+#include "chips/cpu/kernels/integer_bytes.cc"
 #include "chips/cpu/kernels/product.cc"

@@ -6,7 +6,7 @@
 namespace busbar::cpu {
 
 /// Goes up with every change of what follows: files of packed weights are of one version.
-constexpr int panel_layout_version = 1;
+constexpr int panel_layout_version = 2;
 
 /// Outputs that lie side by side.
 constexpr int panel_outputs = 16;
@@ -20,9 +20,10 @@ enum class PanelScale : int { half, e8m0, two_level, two_level_nibbles };
 ///   low plane  the low bits of all codes, high plane the rest
 /// A super-block begins with the halves that its small integers multiply, of minimums after those of scales.
 ///
-/// A plane of b bits is rows of 32 words of 16 bits: word 2 o + p of a row belongs to output o and holds, from the low
-/// bits up, the codes of inputs 2 i + p for 16 / b successive i. So one load, a shift and a mask give the 16-bit integers
-/// (output, pair of inputs) that a dot product of pairs takes, in order.
+/// A plane of b bits is rows of 64 bytes, four to each output in turn, each with 8 / b codes from the low bits up:
+/// those at b s bits of an output's four are inputs 4 s .. 4 s + 3 of the row, in the order of byte_place(). So one
+/// load, a shift and a mask give bytes (output, four inputs), or words (output, pair of inputs: one from the lower
+/// byte, the next pair from the upper), in the order that dot products of bytes or of words take.
 struct PanelLayout {
     int low_bits, high_bits;
     int offset;  ///< taken off every code
@@ -32,7 +33,9 @@ struct PanelLayout {
     const int8_t* values;  ///< of 16 codes, or nullptr
 
     constexpr int groups() const { return 32 / group; }
-    constexpr bool two_level() const { return scale == PanelScale::two_level || scale == PanelScale::two_level_nibbles; }
+    constexpr bool two_level() const {
+        return scale == PanelScale::two_level || scale == PanelScale::two_level_nibbles;
+    }
     constexpr int blocks() const { return two_level() ? 8 : 1; }  ///< of 32 inputs, per super-block
     constexpr int header_bytes() const { return two_level() ? 32 * (minimum ? 2 : 1) : 0; }
     constexpr int scale_bytes() const { return scale == PanelScale::half ? 32 : 16 * groups(); }
@@ -63,14 +66,34 @@ constexpr PanelLayout panel_iq4_nl = {4, 0, 0, 32, PanelScale::half, false, iq4_
 constexpr PanelLayout panel_iq4_xs = {4, 0, 0, 32, PanelScale::two_level, false, iq4_values};
 constexpr PanelLayout panel_mxfp4 = {4, 0, 0, 32, PanelScale::e8m0, false, e2m1_doubled};
 
-/// A row of activations as integers, 32 at a time: x[k] is nearly codes[k] * step, step = amax / 32767.
-struct alignas(32) ActivationBlock {
-    int16_t codes[32];
+/// Where input i of a block stands among its bytes: fours of inputs as 0, 2, 1, 3, so that as words of 16 bits pairs of
+/// neighbours lie in the same half. Its own inverse.
+constexpr int byte_place(int i) {
+    return i % 4 == 1 ? i + 1 : i % 4 == 2 ? i - 1 : i;
+}
+
+/// A row of activations as integers, 32 at a time: x[k] is nearly code * step, step = amax / the largest code.
+struct ActivationSums {
     float step;
     int32_t sum[2];       ///< of the codes, by halves of the block
     float scaled_sum[3];  ///< step * sum, by halves; then of the whole block
-    int32_t unused[2];
 };
-static_assert(sizeof(ActivationBlock) == 96);
+/// 32767 is the largest code.
+struct alignas(32) WordBlock {
+    int16_t codes[32];
+    ActivationSums sums;
+};
+/// 127 is the largest; input i at byte_place(i).
+struct alignas(32) ByteBlock {
+    int8_t codes[32];
+    ActivationSums sums;
+};
+/// A WordBlock's codes as 256 high + low; input i at byte_place(i).
+struct alignas(32) PlaneBlock {
+    int8_t high[32];
+    uint8_t low[32];
+    ActivationSums sums;
+};
+static_assert(sizeof(WordBlock) == 96 && sizeof(ByteBlock) == 64 && sizeof(PlaneBlock) == 96);
 
 }  // namespace busbar::cpu

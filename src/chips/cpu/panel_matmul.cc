@@ -19,7 +19,10 @@ struct Matrix {
 
 class PanelMatmulStep : public Step {
   public:
-    explicit PanelMatmulStep(const Prepare& p) : kernels_(*p.kernels.product), x_(p.in(0)) {
+    explicit PanelMatmulStep(const Prepare& p)
+        : kernels_(p.step.row->rounding.activation == Element::i8 ? *p.kernels.product->bytes
+                                                                  : *p.kernels.product->words),
+          x_(p.in(0)) {
         for (size_t i = 1; i < p.step.inputs.size(); ++i) {
             const Operand& w = p.step.inputs[i];
             const auto* weight = dynamic_cast<const PanelWeight*>(w.weight);
@@ -62,31 +65,26 @@ class PanelMatmulStep : public Step {
                 continue;
             }
             const int64_t begin = unit * size, end = std::min(begin + size, m.outputs);
-            kernels_.integer_product({m.encoding, m.panels, x_.width(), begin, end, blocks(run), row_blocks(), rows,
-                                      m.y.reals(run), m.outputs, scratch});
+            kernels_.product({m.encoding, m.panels, x_.width(), begin, end, run.shared, row_bytes(), rows,
+                              m.y.reals(run), m.outputs, scratch});
             for (int64_t row = 0; row < rows; ++row)
                 if (is_odd(run)[row]) multiply_odd(run, m, row, begin, end, scratch);
             return;
         }
     }
-    size_t shared_bytes() const override {
-        return (x_.capacity_rows() + few_integer_rows) * (row_blocks() * sizeof(ActivationBlock) + 1);
-    }
-    size_t scratch_floats() const override { return std::max<size_t>(kernels_.integer_scratch_floats(), x_.width()); }
+    size_t shared_bytes() const override { return (x_.capacity_rows() + spare_rows) * (row_bytes() + 1); }
+    size_t scratch_floats() const override { return std::max<size_t>(kernels_.scratch_floats(), x_.width()); }
 
   private:
-    int64_t row_blocks() const { return x_.width() / 32; }
-    ActivationBlock* blocks(const Run& run) const { return reinterpret_cast<ActivationBlock*>(run.shared); }
+    int64_t row_bytes() const { return x_.width() / 32 * static_cast<int64_t>(kernels_.block_bytes); }
     // By row: integers cannot hold it.
-    std::byte* odd(const Run& run) const {
-        return run.shared + (x_.capacity_rows() + few_integer_rows) * row_blocks() * sizeof(ActivationBlock);
-    }
+    std::byte* odd(const Run& run) const { return run.shared + (x_.capacity_rows() + spare_rows) * row_bytes(); }
     const bool* is_odd(const Run& run) const { return reinterpret_cast<const bool*>(odd(run)); }
     void round(const Run& run, int64_t row) const {
-        ActivationBlock* to = blocks(run) + row * row_blocks();
+        std::byte* to = run.shared + row * row_bytes();
         const bool held = kernels_.round_row(x_.reals(run) + row * x_.width(), x_.width(), to);
         odd(run)[row] = std::byte{!held};
-        if (!held) std::memset(static_cast<void*>(to), 0, row_blocks() * sizeof(ActivationBlock));
+        if (!held) std::memset(to, 0, row_bytes());
     }
     // In plain numbers: an infinity or a NaN comes out as the definition has it.
     void multiply_odd(const Run& run, const Matrix& m, int64_t row, int64_t begin, int64_t end, float* scratch) const {
@@ -101,7 +99,7 @@ class PanelMatmulStep : public Step {
     static int64_t chunk_of(const Matrix& m, int64_t rows) {
         return rows <= few_integer_rows ? m.few_chunk : m.many_chunk;
     }
-    const ProductKernels& kernels_;
+    const IntegerKernels& kernels_;
     Place x_;
     std::vector<Matrix> matrices_;
 };

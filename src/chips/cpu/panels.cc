@@ -21,26 +21,25 @@ constexpr Row rows[] = {
     {"mxfp4", &panel_mxfp4},
 };
 
-// Where in a plane of `bits` bits the code of input k (0 .. 31) of an output lies: the word, and how far up in it.
+// Where in a plane of `bits` bits the code of input k (0 .. 31) of an output lies: the byte, and how far up in it.
 struct Position {
-    int word, shift;
+    int byte, shift;
 };
 constexpr Position position(int bits, int output, int k) {
-    const int i = k / 2, per_word = 16 / bits;
-    return {i / per_word * 32 + 2 * output + k % 2, i % per_word * bits};
+    const int in_row = 32 / bits, four = k % in_row / 4;
+    return {k / in_row * 64 + 4 * output + byte_place(k % 4), four * bits};
 }
 
-// Both planes of one output's 32 codes: a few words at known places, since their places are the same for all.
+// One plane of one output's 32 codes: a few bytes at known places, since their places are the same for all.
 template <int bits>
 void put_codes(const int8_t* codes, int first_bit, int output, std::byte* plane) {
-    constexpr int per_word = 16 / bits, mask = (1 << bits) - 1;
+    constexpr int in_row = 32 / bits, mask = (1 << bits) - 1;
     for (int row = 0; row < bits; ++row)
-        for (int p = 0; p < 2; ++p) {
-            unsigned word = 0;
-            for (int j = 0; j < per_word; ++j)
-                word |= static_cast<unsigned>(codes[2 * (row * per_word + j) + p] >> first_bit & mask) << j * bits;
-            const auto bits16 = static_cast<uint16_t>(word);
-            std::memcpy(plane + 2 * (row * 32 + 2 * output + p), &bits16, 2);
+        for (int i = 0; i < 4; ++i) {
+            unsigned byte = 0;
+            for (int four = 0; four < in_row / 4; ++four)
+                byte |= static_cast<unsigned>(codes[row * in_row + 4 * four + i] >> first_bit & mask) << four * bits;
+            plane[row * 64 + 4 * output + byte_place(i)] = static_cast<std::byte>(byte);
         }
 }
 
@@ -60,7 +59,7 @@ void put_plane(int bits, const int8_t* codes, int first_bit, int output, std::by
 int code_at(const PanelLayout& layout, const std::byte* block, int output, int k) {
     const auto field = [&](int bits, int at) {
         const Position p = position(bits, output, k);
-        return load<uint16_t>(block + at + 2 * p.word) >> p.shift & ((1 << bits) - 1);
+        return static_cast<int>(block[at + p.byte]) >> p.shift & ((1 << bits) - 1);
     };
     int code = field(layout.low_bits, layout.low_at());
     if (layout.low_bits == 8) return static_cast<int8_t>(code);

@@ -17,26 +17,71 @@ const ProductKernels* product_kernels_lanes16();
 
 namespace {
 
+/// One width of activations on one instruction set.
 struct Isa {
-    const char* name;
-    const ProductKernels* kernels;
-    bool fused;  ///< multiplies and adds with one rounding
+    std::string name;
+    const IntegerKernels* kernels;
+    bool fused;   ///< multiplies and adds with one rounding
+    int largest;  ///< code of an activation
 };
 
 std::vector<Isa> isas() {
-    std::vector<Isa> all = {{"lanes16", product_kernels_lanes16(), false}};
+    std::vector<Isa> all;
+    const auto add = [&](const std::string& name, const ProductKernels& products, bool fused) {
+        all.push_back({name + " words", products.words, fused, 32767});
+        all.push_back({name + " bytes", products.bytes, fused, 127});
+    };
+    add("lanes16", *product_kernels_lanes16(), false);
     for (const std::string& name : usable_cpu_isas())
         if (name == "avx2")
-            all.push_back({"avx2", product_kernels_avx2(), true});
+            add(name, *product_kernels_avx2(), true);
         else if (name == "avx512")
-            all.push_back({"avx512", product_kernels_avx512(), true});
+            add(name, *product_kernels_avx512(), true);
     return all;
 }
+
+/// 32 rounded activations, whatever they are kept in.
+struct Rounded {
+    int codes[32];
+    ActivationSums sums;
+};
+Rounded rounded(const Isa& isa, const std::byte* at) {
+    Rounded r;
+    if (isa.largest == 127) {
+        const auto b = load<ByteBlock>(at);
+        for (int i = 0; i < 32; ++i) r.codes[i] = b.codes[byte_place(i)];
+        r.sums = b.sums;
+    } else {
+        const auto b = load<WordBlock>(at);
+        std::copy_n(b.codes, 32, r.codes);
+        r.sums = b.sums;
+    }
+    return r;
+}
+
+/// Rows of x as an instruction set rounds them, 64-byte aligned, with the spare rows behind them.
+struct Activations {
+    Activations(const Isa& isa, const std::vector<float>& x, int64_t rows)
+        : isa(isa),
+          stride(static_cast<int64_t>(x.size()) / rows / 32 * static_cast<int64_t>(isa.kernels->block_bytes)),
+          memory((rows + spare_rows) * stride + 64) {
+        for (int64_t m = 0; m < rows; ++m)
+            EXPECT_TRUE(
+                isa.kernels->round_row(x.data() + m * x.size() / rows, static_cast<int64_t>(x.size()) / rows, row(m)));
+    }
+    std::byte* row(int64_t m) {
+        return reinterpret_cast<std::byte*>(round_up(reinterpret_cast<uintptr_t>(memory.data()), 64)) + m * stride;
+    }
+    Rounded block(int64_t m, int64_t b) { return rounded(isa, row(m) + b * isa.kernels->block_bytes); }
+    const Isa& isa;
+    int64_t stride;
+    std::vector<std::byte> memory;
+};
 
 std::vector<const Encoding*> packed_encodings(const Isa* isa = nullptr) {
     std::vector<const Encoding*> all;
     for (const Encoding* e : encodings())
-        if (panel_layout(*e) && (!isa || isa->kernels->has_panels(*e))) all.push_back(e);
+        if (panel_layout(*e) && (!isa || isa->kernels->takes(*e))) all.push_back(e);
     return all;
 }
 
@@ -104,7 +149,7 @@ class Panels : public testing::Test {
 
 /// What integer_product is defined to compute, one output, written out: exact integer sums, then f32 in order.
 float defined(const PanelLayout& layout, const CodeKind& kind, const Encoding& e, const std::byte* row, int64_t width,
-              const ActivationBlock* x, bool fused) {
+              Activations& x, int64_t m, bool fused) {
     const auto add = [&](float a, float b, float c) {
         return fused ? std::fma(a, b, c) : static_cast<float>(a * b) + c;
     };
@@ -114,7 +159,7 @@ float defined(const PanelLayout& layout, const CodeKind& kind, const Encoding& e
         kind.read(row, b);
         const float scale = f16_to_f32(b.scale), minimum = f16_to_f32(b.minimum);
         for (int g = 0; g < e.block / kind.group; ++g) {
-            const ActivationBlock& block = x[(k0 + g * kind.group) / 32];
+            const Rounded block = x.block(m, (k0 + g * kind.group) / 32);
             int64_t dot = 0, codes = 0;
             for (int i = g * kind.group; i < (g + 1) * kind.group; ++i) {
                 const int q = kind.values ? kind.values[b.codes[i]] : b.codes[i] - kind.offset;
@@ -122,15 +167,15 @@ float defined(const PanelLayout& layout, const CodeKind& kind, const Encoding& e
                 codes += block.codes[i % 32];
             }
             EXPECT_EQ(dot, static_cast<int32_t>(dot));
-            float s = scale, m = minimum;
+            float s = scale, least = minimum;
             if (e.scale == Scale::e8m0) s = std::ldexp(1.0f, b.small_scales[0] - 128);
             if (layout.two_level()) {
                 const bool is_signed = e.scale == Scale::two_level;
                 s *= is_signed ? static_cast<float>(static_cast<int8_t>(b.small_scales[g])) : b.small_scales[g];
-                m *= -static_cast<float>(b.small_minimums[g]);
+                least *= -static_cast<float>(b.small_minimums[g]);
             }
-            sum = add(static_cast<float>(dot), s * block.step, sum);
-            if (layout.minimum) sum = add(m, block.step * static_cast<float>(codes), sum);
+            sum = add(static_cast<float>(dot), s * block.sums.step, sum);
+            if (layout.minimum) sum = add(least, block.sums.step * static_cast<float>(codes), sum);
         }
     }
     return sum;
@@ -166,28 +211,29 @@ TEST_F(Panels, take_hardly_more_memory_than_the_file) {
 TEST_F(Panels, rows_of_x_are_rounded_to_nearest) {
     for (const Isa& isa : isas()) {
         const std::vector<float> x = activations(32 * 40);
-        std::vector<ActivationBlock> blocks(40);
-        ASSERT_TRUE(isa.kernels->round_row(x.data(), static_cast<int64_t>(x.size()), blocks.data()));
-        for (size_t b = 0; b < blocks.size(); ++b) {
+        Activations rows(isa, x, 1);
+        for (int64_t b = 0; b < 40; ++b) {
+            const Rounded block = rows.block(0, b);
             double largest = 0;
             int64_t sums[2] = {};
             for (int i = 0; i < 32; ++i) largest = std::max<double>(largest, std::fabs(x[32 * b + i]));
             for (int i = 0; i < 32; ++i) {
-                const double exact = largest == 0 ? 0 : x[32 * b + i] / largest * 32767;
-                ASSERT_LE(std::fabs(blocks[b].codes[i] - exact), 0.505) << isa.name << " block " << b;
-                sums[i / 16] += blocks[b].codes[i];
+                const double exact = largest == 0 ? 0 : x[32 * b + i] / largest * isa.largest;
+                ASSERT_LE(std::fabs(block.codes[i] - exact), 0.505) << isa.name << " block " << b;
+                sums[i / 16] += block.codes[i];
             }
-            EXPECT_EQ(blocks[b].step, static_cast<float>(largest) / 32767);
+            const ActivationSums& s = block.sums;
+            EXPECT_EQ(s.step, static_cast<float>(largest) / static_cast<float>(isa.largest));
             for (int half = 0; half < 2; ++half) {
-                EXPECT_EQ(blocks[b].sum[half], sums[half]);
-                EXPECT_EQ(blocks[b].scaled_sum[half], blocks[b].step * static_cast<float>(sums[half]));
+                EXPECT_EQ(s.sum[half], sums[half]);
+                EXPECT_EQ(s.scaled_sum[half], s.step * static_cast<float>(sums[half]));
             }
-            EXPECT_EQ(blocks[b].scaled_sum[2], blocks[b].step * static_cast<float>(sums[0] + sums[1]));
+            EXPECT_EQ(s.scaled_sum[2], s.step * static_cast<float>(sums[0] + sums[1]));
         }
         for (const float odd : {NAN, -NAN, INFINITY, -INFINITY, 1e-40f, -1e-35f, 3e38f}) {
             std::vector<float> y(64, odd == 1e-40f || odd == -1e-35f ? 0.0f : 1.0f);
             y[between(0, 63)] = odd;
-            EXPECT_FALSE(isa.kernels->round_row(y.data(), 64, blocks.data())) << isa.name << " " << odd;
+            EXPECT_FALSE(isa.kernels->round_row(y.data(), 64, rows.row(0))) << isa.name << " " << odd;
         }
     }
 }
@@ -203,16 +249,13 @@ TEST_F(Panels, products_are_what_they_are_defined_to_be) {
                               width = e->block * between(1, 1500 / e->block);
                 const Weight w = weight(*e, outputs, width, false);
                 const std::vector<float> x = activations(rows * width);
-                const int64_t stride = width / 32;
-                std::vector<ActivationBlock> blocks((rows + 4) * stride);
-                for (int64_t m = 0; m < rows; ++m)
-                    ASSERT_TRUE(isa.kernels->round_row(x.data() + m * width, width, blocks.data() + m * stride));
+                Activations blocks(isa, x, rows);
                 std::vector<float> y(rows * outputs, 12345.0f);
                 const auto part = [&](int64_t n0, int64_t n1, int64_t m0, int64_t m1) {
-                    std::vector<float> memory(isa.kernels->integer_scratch_floats() + 16);
+                    std::vector<float> memory(isa.kernels->scratch_floats() + 16);
                     auto* scratch = reinterpret_cast<float*>(round_up(reinterpret_cast<uintptr_t>(memory.data()), 64));
-                    isa.kernels->integer_product({e, w.panels.data(), width, n0, n1, blocks.data() + m0 * stride,
-                                                  stride, m1 - m0, y.data() + m0 * outputs, outputs, scratch});
+                    isa.kernels->product({e, w.panels.data(), width, n0, n1, blocks.row(m0), blocks.stride, m1 - m0,
+                                          y.data() + m0 * outputs, outputs, scratch});
                 };
                 // Two threads, whose parts are cut anywhere.
                 const int64_t middle = std::min(outputs, between(0, ceil_div(outputs, panel_outputs)) * panel_outputs),
@@ -224,7 +267,7 @@ TEST_F(Panels, products_are_what_they_are_defined_to_be) {
                 for (int64_t m = 0; m < rows; ++m)
                     for (int64_t n = 0; n < outputs; ++n) {
                         const float want = defined(layout, kind, *e, w.stored.data() + n * e->row_bytes(width), width,
-                                                   blocks.data() + m * stride, isa.fused);
+                                                   blocks, m, isa.fused);
                         ASSERT_TRUE(same(y[m * outputs + n], want))
                             << isa.name << ", " << e->name << " width " << width << " outputs " << outputs << " rows "
                             << rows << " at row " << m << " output " << n << ": got " << y[m * outputs + n] << ", want "
@@ -244,19 +287,17 @@ TEST_F(Panels, the_largest_numbers_fit) {
             tame(*e, w.stored);
             std::ranges::fill(w.panels, std::byte{0});
             pack_panels(w.tensor(), 0, 1, w.panels.data());
-            std::vector<ActivationBlock> blocks(width / 32 * 6);
             std::vector<float> x(width * 6, 1.0f), y(16 * 6);
-            for (int m = 0; m < 6; ++m)
-                ASSERT_TRUE(isa.kernels->round_row(x.data(), width, blocks.data() + m * width / 32));
-            ASSERT_EQ(blocks[0].codes[31], 32767);
-            std::vector<float> memory(isa.kernels->integer_scratch_floats() + 16);
+            Activations blocks(isa, x, 6);
+            ASSERT_EQ(blocks.block(0, 0).codes[31], isa.largest);
+            std::vector<float> memory(isa.kernels->scratch_floats() + 16);
             auto* scratch = reinterpret_cast<float*>(round_up(reinterpret_cast<uintptr_t>(memory.data()), 64));
-            isa.kernels->integer_product(
-                {e, w.panels.data(), width, 0, 16, blocks.data(), width / 32, 6, y.data(), 16, scratch});
+            isa.kernels->product(
+                {e, w.panels.data(), width, 0, 16, blocks.row(0), blocks.stride, 6, y.data(), 16, scratch});
             for (int64_t n = 0; n < 16; ++n)
                 EXPECT_TRUE(same(y[5 * 16 + n],
                                  defined(*panel_layout(*e), *code_kind(*e), *e,
-                                         w.stored.data() + n * e->row_bytes(width), width, blocks.data(), isa.fused)))
+                                         w.stored.data() + n * e->row_bytes(width), width, blocks, 5, isa.fused)))
                     << isa.name << " " << e->name;
         }
 }
@@ -272,7 +313,8 @@ BUSBAR_EACH_ISA(CpuPanels);
 TEST_P(CpuPanels, rows_with_infinities_and_nans_come_out_as_defined) {
     if (device->profile().find_form("panels") == nullptr)
         GTEST_SKIP() << "no products of panels in this instruction set";
-    for (const int64_t rows : {1, 3, 9}) {
+    for (const int64_t rows : {1, 3, 9, 1, 3, 9}) {
+        const bool bytes = random() % 2 != 0;
         const int64_t width = 256, outputs = 40;
         auto tensor = std::make_shared<StoredTensor>();
         std::vector<std::byte> stored(outputs * encoding_q4_0.row_bytes(width));
@@ -286,7 +328,7 @@ TEST_P(CpuPanels, rows_with_infinities_and_nans_come_out_as_defined) {
         const int64_t odd = between(0, rows - 1);
         const double choices[] = {INFINITY, -INFINITY, NAN, 3e38, 1e-42};
         x.data[odd * width + between(0, width - 1)] = choices[random() % 5];
-        const Bench bench{*device, op_matmul, {}, {.rows = rows}, -1, -1, "panels"};
+        const Bench bench{*device, op_matmul, {}, {.rows = rows}, -1, -1, "panels", bytes ? Element::i8 : Element::i16};
         const Inputs inputs = {{reals({Symbol::rows, width}), x, nullptr}, {reals({outputs, width}), w, tensor}};
         const Array got = bench.run(inputs)[0], want = bench.oracle(inputs)[0];
         for (int64_t m = 0; m < rows; ++m) {
@@ -297,7 +339,7 @@ TEST_P(CpuPanels, rows_with_infinities_and_nans_come_out_as_defined) {
                     double largest = 0;
                     for (int64_t i = k / 32 * 32; i < k / 32 * 32 + 32; ++i)
                         largest = std::max(largest, std::fabs(x.data[m * width + i]));
-                    allowed += largest * std::fabs(w.data[n * width + k]) * (0.51 / 32767);
+                    allowed += largest * std::fabs(w.data[n * width + k]) * 0.51 / (bytes ? 127 : 32767);
                 }
                 const double g = got.data[m * outputs + n], v = static_cast<float>(want.data[m * outputs + n]);
                 if (!std::isfinite(v))

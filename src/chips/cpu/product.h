@@ -25,23 +25,37 @@ struct Product {
     float* scratch = nullptr;            ///< the thread's own, product_scratch(width) floats, 64-byte aligned
 };
 
-/// The same of a weight in panels (panel_layout.h) and rows of x that round_row made: integer sums, exact, under each
-/// scale; those times both scales added in f32 in the order of the inputs, fused. The bits depend on the weights, the
-/// row of x and whether the instruction set fuses alone.
+/// The same of a weight in panels (panel_layout.h) and rows of x as integers: integer sums, exact, under each scale;
+/// those times both scales added in f32 in the order of the inputs, fused. The bits depend on the weights, the row of x,
+/// the width of its integers and whether the instruction set fuses alone.
 struct IntegerProduct {
     const Encoding* encoding = nullptr;  ///< a quantised one
     const std::byte* panels = nullptr;   ///< of the whole weight
     int64_t width = 0;
     int64_t n_begin = 0, n_end = 0;      ///< n_begin a multiple of panel_outputs, n_end too or the weight's end
-    const ActivationBlock* x = nullptr;  ///< of three rows, memory for a fourth as well: what is in it is not used
-    int64_t x_stride = 0;                ///< blocks between rows of x
+    const std::byte* x = nullptr;        ///< as round_row leaves it; memory for spare_rows more: what is in it is not used
+    int64_t x_stride = 0;                ///< bytes between rows of x
     int64_t rows = 0;
     float* y = nullptr;                  ///< y[m * y_stride + n]
     int64_t y_stride = 0;
-    float* scratch = nullptr;            ///< the thread's own, integer_scratch_floats(), 64-byte aligned
+    float* scratch = nullptr;            ///< the thread's own, scratch_floats(), 64-byte aligned
 };
 /// Up to so many rows read the panels straight; more unpack them first.
 constexpr int64_t few_integer_rows = 4;
+constexpr int64_t spare_rows = 7;
+
+/// Products of panels with activations rounded to integers of one width.
+struct IntegerKernels {
+    size_t block_bytes;  ///< of 32 rounded activations
+    /// A row of x as integers in blocks of 32, to nearest, ties to even; false where they cannot hold it (NaN, infinity,
+    /// numbers near the ends of f32's range), and `out` is then unfinished. width is a multiple of 32.
+    bool (*round_row)(const float* x, int64_t width, std::byte* out);
+    void (*product)(const IntegerProduct&);
+    bool (*takes)(const Encoding&);
+    size_t (*scratch_floats)();
+    /// For the roof: multiply-adds that wait for nothing; operations done.
+    double (*multiply)(int64_t rounds, int32_t* sink);
+};
 
 /// Kernels of one instruction set. All are compiled into every build of that architecture; the probe at start chooses one.
 struct ProductKernels {
@@ -52,15 +66,9 @@ struct ProductKernels {
     /// Decodes one weight row, or elements of it: for the embedding gather. Bit-equal to Encoding::decode.
     void (*decode_row)(const Encoding&, const std::byte* row, int64_t width, float* out);
     size_t (*scratch_floats)(int64_t width);
-    /// A row of x as integers in blocks of 32, to nearest, ties to even; false where they cannot hold it (NaN, infinity,
-    /// numbers near the ends of f32's range), and `out` is then unfinished. width is a multiple of 32.
-    /// These are nullptr where the instruction set has no products of panels.
-    bool (*round_row)(const float* x, int64_t width, ActivationBlock* out) = nullptr;
-    void (*integer_product)(const IntegerProduct&) = nullptr;
-    bool (*has_panels)(const Encoding&) = nullptr;  ///< integer_product takes this one
-    size_t (*integer_scratch_floats)() = nullptr;
-    /// For the roof: multiply-adds of pairs of 16-bit integers that wait for nothing; operations done.
-    double (*multiply_pairs)(int64_t rounds, int32_t* sink) = nullptr;
+    /// nullptr where the instruction set has none that would pay.
+    const IntegerKernels* words = nullptr;  ///< activations of 16 bits
+    const IntegerKernels* bytes = nullptr;  ///< of 8 bits
 };
 
 /// By instruction set; nullptr where this build's architecture has no such set. The caller asks the processor first.

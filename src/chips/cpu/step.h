@@ -123,7 +123,7 @@ struct Prepare {
     Place out(size_t i) const { return Place(step.outputs[i]); }
 };
 
-/// One row of the chip's table of ops (rows.cc), from which its profile's kernel rows follow.
+/// One row of the chip's table (rows.cc), from which its profile's kernel rows follow.
 struct Offer {
     const OpRow* op;
     bool values;                ///< takes values alone

@@ -64,11 +64,14 @@ struct Bench {
     Binding binding;                 ///< capacities
     int rows = -1, logit_rows = -1;  ///< active; -1: all
     std::string form = "";
+    Element activation = Element::f64;  ///< of the row to take, f64: any
 
     std::vector<Array> run(const std::vector<In>& inputs) const {
         ProgramStep step;
         for (const KernelRow& row : device.profile().rows)
-            if (row.op == &op && row.form == form) step.row = &row;
+            if (row.op == &op && row.form == form &&
+                (activation == Element::f64 || row.rounding.activation == activation))
+                step.row = &row;
         EXPECT_NE(step.row, nullptr) << op.name;
         step.name = std::string(op.name);
         step.attributes = attributes;
@@ -81,7 +84,8 @@ struct Bench {
             o.extents = in.type.shape.bind(binding);
             types.push_back(in.type);
             if (in.weight) {
-                weights.push_back(device.pack(in.weight, *device.profile().find_form(form.empty() ? "as_stored" : form)));
+                weights.push_back(
+                    device.pack(in.weight, *device.profile().find_form(form.empty() ? "as_stored" : form)));
                 o.where = Operand::Where::weight;
                 o.weight = weights.back().get();
             } else {

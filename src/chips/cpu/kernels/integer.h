@@ -2,8 +2,8 @@
 #include "chips/cpu/kernels/simd.h"
 #include "chips/cpu/panel_layout.h"
 
-// Panels (panel_layout.h) as 16-bit integers in registers. A register holds `lanes` outputs, each with a pair of
-// inputs; 16 outputs take `parts` registers.
+// Panels (panel_layout.h) as integers in registers. A register holds `lanes` outputs, each with a pair of inputs in
+// words or with four in bytes; 16 outputs take `parts` registers.
 
 namespace busbar::cpu::BUSBAR_ISA {
 
@@ -28,8 +28,21 @@ BUSBAR_INLINE Ints dot_pairs(Ints sum, Pairs w, Pairs x) {
 #endif
 }
 
+/// sum + w[0] x[0] + .. + w[3] x[3] in every lane: unsigned bytes times signed ones. Exact while the sum fits. AVX2 has
+/// no such instruction: what it does instead stands in integer_product.h.
+BUSBAR_INLINE Ints dot_fours(Ints sum, Octets w, Octets x) {
+#if defined(BUSBAR_AVX512)
+    return (Ints)_mm512_dpbusd_epi32((__m512i)sum, (__m512i)w, (__m512i)x);
+#else
+    const Ints a = (Ints)w, b = (Ints)x;
+    for (int i = 0; i < 4; ++i) sum += (a >> 8 * i & 255) * (b << (24 - 8 * i) >> 24);
+    return sum;
+#endif
+}
+
 /// To the compiler: a product with it is not the one before.
-BUSBAR_INLINE void seems_new(Pairs& v) {
+template <class V>
+BUSBAR_INLINE void seems_new(V& v) {
 #if defined(BUSBAR_AVX512)
     asm("" : "+v"(v));
 #elif defined(BUSBAR_AVX2)
@@ -40,13 +53,14 @@ BUSBAR_INLINE void seems_new(Pairs& v) {
 BUSBAR_INLINE Ints splat_int(int32_t x) {
     return x - Ints{};
 }
-/// The pair at p in every lane.
-BUSBAR_INLINE Pairs splat_pair(const int16_t* p) {
-    return (Pairs)splat_int(read<int32_t>(p));
+/// The four bytes at p in every lane.
+template <class V>
+BUSBAR_INLINE V splat_four(const void* p) {
+    return (V)splat_int(read<int32_t>(p));
 }
 
 /// values[code], byte by byte, of bytes below 16.
-BUSBAR_INLINE Octets look_up(const int8_t* values, const Octets& packed) {
+BUSBAR_INLINE Octets look_up(const void* values, const Octets& packed) {
     const Bytes16 table = read<Bytes16>(values);
 #if defined(BUSBAR_AVX512)
     return (Octets)_mm512_shuffle_epi8(_mm512_broadcast_i32x4((__m128i)table), (__m512i)packed);
@@ -54,47 +68,88 @@ BUSBAR_INLINE Octets look_up(const int8_t* values, const Octets& packed) {
     return (Octets)_mm256_shuffle_epi8(_mm256_broadcastsi128_si256((__m128i)table), (__m256i)packed);
 #else
     Octets codes = packed;
-    for (int i = 0; i < 4 * lanes; ++i) codes[i] = table[codes[i]];
+    for (int i = 0; i < 4 * lanes; ++i) codes[i] = table[packed[i]];
     return codes;
 #endif
 }
 
-/// The codes of pair i (0 .. 15) in a plane of `bits` bits, as whole words, without sign.
-template <int bits, int i>
-BUSBAR_INLINE Words field(const uint8_t* plane, int part) {
-    constexpr int per_word = 16 / bits, shift = i % per_word * bits;
-    const Words w = read<Words>(plane + i / per_word * 64 + part * (4 * lanes));
-    if constexpr (shift + bits == 16)
-        return w >> shift;
-    else
-        return (w >> shift) & (uint16_t)((1 << bits) - 1);
+/// Fours of inputs in a row of a plane.
+constexpr int fours_in_row(int bits) {
+    return 8 / bits;
+}
+/// The row of a plane with four `q` (0 .. 7) of a block in it.
+template <int bits>
+BUSBAR_INLINE Words plane_row(const uint8_t* plane, int q, int part) {
+    return read<Words>(plane + q / fours_in_row(bits) * 64 + part * (4 * lanes));
+}
+/// Moves bits up, or down where `by` is negative.
+template <int by>
+BUSBAR_INLINE Words moved(Words w) {
+    return by < 0 ? w >> (by < 0 ? -by : 0) : w << (by < 0 ? 0 : by);
+}
+/// v in both bytes of a word.
+constexpr uint16_t twice(int v) {
+    return (uint16_t)(v << 8 | v);
 }
 
-/// The integers of pair i of a block, without the layout's offset.
+/// The integers of pair i (0 .. 15) of a block, without the layout's offset.
 template <const PanelLayout& L, int i>
-BUSBAR_INLINE Pairs codes_of(const uint8_t* block, int part) {
-    const uint8_t* const low = block + L.low_at();
+BUSBAR_INLINE Pairs pair_of(const uint8_t* block, int part) {
+    constexpr int q = i / 2, upper = i % 2;
+    constexpr auto at = [](int bits) { return q % fours_in_row(bits) * bits + 8 * upper; };
+    Words w = plane_row<L.low_bits>(block + L.low_at(), q, part);
     if constexpr (L.low_bits == 8 || L.values != nullptr) {
         // Signed bytes, of which a word holds two: its own upper byte, or the lower one moved up and down again.
-        Words w;
-        if constexpr (L.values != nullptr) {
-            w = read<Words>(low + i / 4 * 64 + part * (4 * lanes));
-            w = (Words)look_up(L.values, (Octets)((w >> i % 2 * 4) & 0x0F0F));
-            return i % 4 < 2 ? (Pairs)(w << 8) >> 8 : (Pairs)w >> 8;
-        } else {
-            w = read<Words>(low + i / 2 * 64 + part * (4 * lanes));
-            return i % 2 == 0 ? (Pairs)(w << 8) >> 8 : (Pairs)w >> 8;
-        }
-    } else if constexpr (L.high_bits > 0) {
-        // The upper bits, moved straight to where they belong.
-        constexpr int per_word = 16 / L.high_bits, shift = i % per_word * L.high_bits - L.low_bits,
-                      mask = ((1 << L.high_bits) - 1) << L.low_bits;
-        const Words w = read<Words>(block + L.high_at() + i / per_word * 64 + part * (4 * lanes));
-        const Words high = (shift < 0 ? w << -(shift < 0 ? shift : 0) : w >> (shift < 0 ? 0 : shift)) & (uint16_t)mask;
-        return (Pairs)(field<L.low_bits, i>(low, part) | high);
+        if constexpr (L.values != nullptr)
+            w = (Words)look_up(L.values, (Octets)((w >> (at(L.low_bits) & 7)) & twice(15)));
+        return upper == 0 ? (Pairs)(w << 8) >> 8 : (Pairs)w >> 8;
     } else {
-        return (Pairs)field<L.low_bits, i>(low, part);
+        constexpr int shift = at(L.low_bits), mask = (1 << L.low_bits) - 1;
+        if constexpr (shift + L.low_bits == 16)
+            w = w >> shift;
+        else
+            w = (w >> shift) & (uint16_t)mask;
+        if constexpr (L.high_bits > 0) {
+            constexpr int high_mask = ((1 << L.high_bits) - 1) << L.low_bits;
+            w |= moved<L.low_bits - at(L.high_bits)>(plane_row<L.high_bits>(block + L.high_at(), q, part)) &
+                 (uint16_t)high_mask;
+        }
+        return (Pairs)w;
     }
+}
+
+/// As bytes, codes are without sign: what is taken off them again, and the largest.
+template <const PanelLayout& L>
+constexpr int byte_offset = L.values == e2m1_doubled      ? 12
+                            : L.values || L.low_bits == 8 ? 128
+                                                          : L.offset;
+template <const PanelLayout& L>
+constexpr int largest_byte = L.values == e2m1_doubled ? 24
+                             : L.values               ? 241
+                             : L.low_bits == 8        ? 255
+                                                      : (1 << (L.low_bits + L.high_bits)) - 1;
+template <const PanelLayout& L>
+struct UnsignedValues {
+    uint8_t values[16] = {};
+    constexpr UnsignedValues() {
+        for (int i = 0; i < 16; ++i) values[i] = (uint8_t)(L.values[i] + byte_offset<L>);
+    }
+};
+template <const PanelLayout& L>
+constexpr UnsignedValues<L> unsigned_values;
+
+/// The integers of four q (0 .. 7) of a block, plus byte_offset.
+template <const PanelLayout& L, int q>
+BUSBAR_INLINE Octets four_of(const uint8_t* block, int part) {
+    constexpr auto at = [](int bits) { return q % fours_in_row(bits) * bits; };
+    Words w = plane_row<L.low_bits>(block + L.low_at(), q, part);
+    if constexpr (L.low_bits == 8) return (Octets)(w ^ twice(128));
+    w = (w >> at(L.low_bits)) & twice((1 << L.low_bits) - 1);
+    if constexpr (L.values != nullptr) return look_up(unsigned_values<L>.values, (Octets)w);
+    if constexpr (L.high_bits > 0)
+        w |= moved<L.low_bits - at(L.high_bits)>(plane_row<L.high_bits>(block + L.high_at(), q, part)) &
+             twice(((1 << L.high_bits) - 1) << L.low_bits);
+    return (Octets)w;
 }
 
 /// What the small integers of a super-block are multiplied with; nothing where scales have one level.

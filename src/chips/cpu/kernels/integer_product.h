@@ -2,53 +2,183 @@
 #include "chips/cpu/kernels/integer.h"
 #include "chips/cpu/product.h"
 
-// Products with activations as 16-bit integers. For an output and a group of inputs under one scale the sum of integer
+// Products with activations as integers. For an output and a group of inputs under one scale the sum of integer
 // products is exact in 32 bits; those sums times both scales are added in f32, in the order of the inputs. So the bits
 // of an output depend on its weights and its row of x alone, whatever kernel, tile or thread made it, and are the same
 // on all instruction sets that fuse multiply and add.
+//
+// AsWords and AsBytes say how codes and activations are multiplied; all else is one source for both.
 
 namespace busbar::cpu::BUSBAR_ISA {
 
+/// Activations of 16 bits, two at a time.
+struct AsWords {
+    using Block = WordBlock;
+    using Codes = Pairs;
+    static constexpr int largest = 32767;
+    static constexpr int inputs = 2;  ///< of an output, in a register
+    static constexpr int code_bytes = 2;
+    static constexpr int cut_blocks = 16;  ///< inputs / 32 unpacked together: a first level cache of 32 KB holds them
+    static constexpr int tile = lanes == 16 ? 8 : 4;  ///< rows of x with sums in registers
+
+    template <const PanelLayout& L>
+    static constexpr bool takes = true;
+    template <const PanelLayout& L>
+    static constexpr int offset = L.offset;
+    static constexpr bool unpacks_offset = true;  ///< taken off when unpacked, else from the sums
+    template <const PanelLayout& L>
+    static constexpr bool narrow = false;
+    template <const PanelLayout& L, int i>
+    BUSBAR_INLINE static Codes codes_of(const uint8_t* block, int part) {
+        return pair_of<L, i>(block, part);
+    }
+    /// sums[m][h] += the products of `steps` registers of codes, code(i, h), with x(m, i).
+    template <bool narrow, int M, int steps, class Code, class X>
+    BUSBAR_INLINE static void dot(Ints* sums, const Code& code, const X& x) {
+        unrolled<steps>([&](auto i) BUSBAR_INLINE_LAMBDA {
+            Codes w[parts];
+            unrolled<parts>([&](auto h) BUSBAR_INLINE_LAMBDA { w[h] = code(i, h); });
+            unrolled<M>([&](auto m) BUSBAR_INLINE_LAMBDA {
+                const auto row = splat_four<Codes>(x(m, i));
+                unrolled<parts>([&](auto h) BUSBAR_INLINE_LAMBDA {
+                    sums[m * parts + h] = dot_pairs(sums[m * parts + h], w[h], row);
+                });
+            });
+        });
+    }
+};
+
+/// Activations of 8 bits, four at a time.
+struct AsBytes {
+    using Block = ByteBlock;
+    using Codes = Octets;
+    static constexpr int largest = 127;
+    static constexpr int inputs = 4;
+    static constexpr int code_bytes = 1;
+    static constexpr int cut_blocks = 32;
+    static constexpr int tile = lanes == 16 ? 8 : 4;
+
+    template <const PanelLayout& L>
+    static constexpr int offset = byte_offset<L>;
+    static constexpr bool unpacks_offset = false;
+    /// All products of a group fit 16 bits together, as pairs of them that vpmaddubsw adds up.
+    template <const PanelLayout& L>
+    static constexpr bool narrow = 127 * 2 * 8 * largest_byte<L> <= 32767;
+#if defined(BUSBAR_AVX2)
+    /// Four products fit 16 bits. For more the words are as fast.
+    template <const PanelLayout& L>
+    static constexpr bool takes = 127 * 4 * largest_byte<L> <= 32767;
+#else
+    template <const PanelLayout& L>
+    static constexpr bool takes = true;
+#endif
+    template <const PanelLayout& L, int i>
+    BUSBAR_INLINE static Codes codes_of(const uint8_t* block, int part) {
+        return four_of<L, i>(block, part);
+    }
+
+#if defined(BUSBAR_AVX2)
+    BUSBAR_INLINE static __m256i products(Octets w, Octets x) {
+        return _mm256_maddubs_epi16((__m256i)w, (__m256i)x);
+    }
+    /// a + b in 16 bits, and the compiler may not put it off (see dot_pairs).
+    BUSBAR_INLINE static __m256i added(__m256i a, __m256i b) {
+        a = _mm256_add_epi16(a, b);
+        asm("" : "+x"(a));
+        return a;
+    }
+    BUSBAR_INLINE static Ints widened(Ints sum, __m256i part) {
+        return dot_pairs(sum, (Pairs)part, Pairs{} + 1);
+    }
+    template <bool narrow, int M, int steps, class Code, class X>
+    BUSBAR_INLINE static void dot(Ints* sums, const Code& code, const X& x) {
+        if constexpr (narrow) {
+            __m256i part[M * parts];
+            unrolled<steps>([&](auto i) BUSBAR_INLINE_LAMBDA {
+                Codes w[parts];
+                unrolled<parts>([&](auto h) BUSBAR_INLINE_LAMBDA { w[h] = code(i, h); });
+                unrolled<M>([&](auto m) BUSBAR_INLINE_LAMBDA {
+                    const auto row = splat_four<Codes>(x(m, i));
+                    unrolled<parts>([&](auto h) BUSBAR_INLINE_LAMBDA {
+                        __m256i& p = part[m * parts + h];
+                        p = i == 0 ? products(w[h], row) : added(p, products(w[h], row));
+                    });
+                });
+            });
+            unrolled<M * parts>([&](auto j) BUSBAR_INLINE_LAMBDA { sums[j] = widened(sums[j], part[j]); });
+        } else {
+            unrolled<steps / 2>([&](auto i) BUSBAR_INLINE_LAMBDA {
+                Codes w[2 * parts];
+                unrolled<2 * parts>(
+                    [&](auto j) BUSBAR_INLINE_LAMBDA { w[j] = code(Index<2 * i + j / parts>{}, Index<j % parts>{}); });
+                unrolled<M>([&](auto m) BUSBAR_INLINE_LAMBDA {
+                    const auto first = splat_four<Codes>(x(m, 2 * i)), second = splat_four<Codes>(x(m, 2 * i + 1));
+                    unrolled<parts>([&](auto h) BUSBAR_INLINE_LAMBDA {
+                        const __m256i both = _mm256_add_epi16(products(w[h], first), products(w[parts + h], second));
+                        sums[m * parts + h] = widened(sums[m * parts + h], both);
+                    });
+                });
+            });
+        }
+    }
+#else
+    template <bool narrow, int M, int steps, class Code, class X>
+    BUSBAR_INLINE static void dot(Ints* sums, const Code& code, const X& x) {
+        unrolled<steps>([&](auto i) BUSBAR_INLINE_LAMBDA {
+            Codes w[parts];
+            unrolled<parts>([&](auto h) BUSBAR_INLINE_LAMBDA { w[h] = code(i, h); });
+            unrolled<M>([&](auto m) BUSBAR_INLINE_LAMBDA {
+                const auto row = splat_four<Codes>(x(m, i));
+                unrolled<parts>([&](auto h) BUSBAR_INLINE_LAMBDA {
+                    sums[m * parts + h] = dot_fours(sums[m * parts + h], w[h], row);
+                });
+            });
+        });
+    }
+#endif
+};
+
 /// One output's sum so far, and a group's part: the one place where floats are added.
 template <bool minimum>
-BUSBAR_INLINE Floats add_group(Floats sum, Ints dot, Floats scale, Floats least, const ActivationBlock& x, int group,
+BUSBAR_INLINE Floats add_group(Floats sum, Ints dot, Floats scale, Floats least, const ActivationSums& x, int group,
                                int g) {
     sum = multiply_add(to_float(dot), scale * splat(x.step), sum);
     if constexpr (minimum) sum = multiply_add(least, splat(x.scaled_sum[group == 32 ? 2 : g]), sum);
     return sum;
 }
 
-/// Rows of x are `x_stride` blocks apart.
-template <const PanelLayout& L, int M>
-BUSBAR_INLINE void multiply_block(const uint8_t* block, const Halves<L>& halves, const ActivationBlock* x,
-                                  int64_t x_stride, Floats* sums) {
+/// What the sums of group g start from, so that the offset is off in the end.
+BUSBAR_INLINE Ints less_offset(int offset, const ActivationSums& x, int group, int g) {
+    return splat_int(-offset * (group == 32 ? x.sum[0] + x.sum[1] : x.sum[g]));
+}
+
+/// Row m of x, whose rows are `stride` bytes apart.
+template <class Block>
+BUSBAR_INLINE const Block& row_of(const Block* x, int64_t stride, int64_t m) {
+    return *(const Block*)((const uint8_t*)x + m * stride);
+}
+
+template <class As, const PanelLayout& L, int M>
+BUSBAR_INLINE void multiply_block(const uint8_t* block, const Halves<L>& halves, const typename As::Block* x,
+                                  int64_t stride, Floats* sums) {
+    constexpr int steps = L.group / As::inputs;
     unrolled<L.groups()>([&](auto g) BUSBAR_INLINE_LAMBDA {
-        Ints dot[M * parts];
-        unrolled<M>([&](auto m) BUSBAR_INLINE_LAMBDA {
-            const ActivationBlock& b = x[m * x_stride];
-            Ints start = {};
-            if constexpr (L.offset != 0)
-                start = splat_int(-L.offset * (L.groups() == 1 ? b.sum[0] + b.sum[1] : b.sum[g]));
-            unrolled<parts>([&](auto h) BUSBAR_INLINE_LAMBDA { dot[m * parts + h] = start; });
-        });
-        unrolled<L.group / 2>([&](auto i) BUSBAR_INLINE_LAMBDA {
-            constexpr int pair = g * L.group / 2 + i;
-            Pairs w[parts];
-            unrolled<parts>([&](auto h) BUSBAR_INLINE_LAMBDA { w[h] = codes_of<L, pair>(block, h); });
-            unrolled<M>([&](auto m) BUSBAR_INLINE_LAMBDA {
-                const Pairs row = splat_pair(x[m * x_stride].codes + 2 * pair);
-                unrolled<parts>([&](auto h) BUSBAR_INLINE_LAMBDA {
-                    dot[m * parts + h] = dot_pairs(dot[m * parts + h], w[h], row);
-                });
+        Ints dot[M * parts] = {};
+        if constexpr (As::template offset<L> != 0)
+            unrolled<M * parts>([&](auto j) BUSBAR_INLINE_LAMBDA {
+                dot[j] = less_offset(As::template offset<L>, row_of(x, stride, j / parts).sums, L.group, g);
             });
-        });
+        As::template dot<As::template narrow<L>, M, steps>(
+            dot, [&](auto i, auto h) BUSBAR_INLINE_LAMBDA { return As::template codes_of<L, g * steps + i>(block, h); },
+            [&](int m, int i)
+                BUSBAR_INLINE_LAMBDA { return row_of(x, stride, m).codes + g * L.group + i * As::inputs; });
         unrolled<parts>([&](auto h) BUSBAR_INLINE_LAMBDA {
             const Floats scale = scale_of<L>(block, halves, g, h);
             Floats least = {};
             if constexpr (L.minimum) least = minimum_of<L>(block, halves, g, h);
             unrolled<M>([&](auto m) BUSBAR_INLINE_LAMBDA {
                 sums[m * parts + h] = add_group<L.minimum>(sums[m * parts + h], dot[m * parts + h], scale, least,
-                                                           x[m * x_stride], L.group, g);
+                                                           row_of(x, stride, m).sums, L.group, g);
             });
         });
     });
@@ -62,13 +192,13 @@ BUSBAR_INLINE void store_outputs(const Floats* sums, float* y, int64_t outputs) 
 }
 
 /// M rows of x, from the panels straight: what reads each weight once and keeps nothing.
-template <const PanelLayout& L, int M>
+template <class As, const PanelLayout& L, int M>
 void few_rows(const IntegerProduct& p) {
     const int64_t supers = p.width / (32 * L.blocks());
     const uint8_t* w = (const uint8_t*)p.panels + p.n_begin / panel_outputs * supers * L.bytes();
     for (int64_t n = p.n_begin; n < p.n_end; n += panel_outputs) {
         Floats sums[M * parts] = {};
-        const ActivationBlock* x = p.x;
+        auto* x = (const typename As::Block*)p.x;
         for (int64_t s = 0; s < supers; ++s) {
             const Halves<L> halves(w);
             w += L.header_bytes();
@@ -76,7 +206,7 @@ void few_rows(const IntegerProduct& p) {
                 // Memory delivers one rising stream per core at full rate when asked early enough.
                 unrolled<(L.block_bytes() + 63) / 64>(
                     [&](auto i) BUSBAR_INLINE_LAMBDA { prefetch((uintptr_t)w + 4096 + 64 * i); });
-                multiply_block<L, M>(w, halves, x, p.x_stride, sums);
+                multiply_block<As, L, M>(w, halves, x, p.x_stride, sums);
             }
         }
         const int64_t outputs = p.n_end - n < panel_outputs ? p.n_end - n : panel_outputs;
@@ -84,27 +214,27 @@ void few_rows(const IntegerProduct& p) {
     }
 }
 
-// Many rows: a panel's integers are unpacked once for `row_block` rows
-// ---------------------------------------------------
+// Many rows: a panel's integers are unpacked once for `row_block` rows.
 
-/// Inputs unpacked together: their integers and the rows of a tile stay in a first level cache of 32 KB.
-constexpr int64_t cut_blocks = 16, cut_groups = 2 * cut_blocks;
-/// Rows swept over one unpacking: their integers stay in the second level.
+/// Rows swept over one unpacking: their integers stay in the second level cache.
 constexpr int64_t row_block = 96;
-constexpr int integer_tile = lanes == 16 ? 8 : lanes == 8 ? 4 : 2;
 
+template <class As>
 struct Unpacked {
-    alignas(64) int16_t codes[cut_blocks * 32 * panel_outputs];  ///< [pair][output][2], offset taken off
-    alignas(64) float scale[cut_groups * panel_outputs], minimum[cut_groups * panel_outputs];
-    alignas(64) float sums[integer_tile * panel_outputs];
+    static constexpr int64_t groups = 2 * As::cut_blocks;
+    alignas(64) uint8_t codes[As::cut_blocks * 32 * panel_outputs * As::code_bytes];  ///< [step][output][inputs]
+    alignas(64) float scale[groups * panel_outputs], minimum[groups * panel_outputs];
+    alignas(64) float sums[As::tile * panel_outputs];
 };
 
-template <const PanelLayout& L>
-BUSBAR_INLINE void unpack_block(const uint8_t* block, const Halves<L>& halves, int64_t at, Unpacked& to) {
-    unrolled<16>([&](auto i) BUSBAR_INLINE_LAMBDA {
+template <class As, const PanelLayout& L>
+BUSBAR_INLINE void unpack_block(const uint8_t* block, const Halves<L>& halves, int64_t at, Unpacked<As>& to) {
+    constexpr int steps = 32 / As::inputs;
+    unrolled<steps>([&](auto i) BUSBAR_INLINE_LAMBDA {
         unrolled<parts>([&](auto h) BUSBAR_INLINE_LAMBDA {
-            const Pairs w = codes_of<L, i>(block, h) - (int16_t)L.offset;
-            memcpy(to.codes + ((at * 16 + i) * panel_outputs + h * lanes) * 2, &w, sizeof w);
+            auto w = As::template codes_of<L, i>(block, h);
+            if constexpr (As::unpacks_offset) w -= (int16_t)As::template offset<L>;
+            memcpy(to.codes + ((at * steps + i) * panel_outputs + h * lanes) * 4, &w, sizeof w);
         });
     });
     unrolled<L.groups()>([&](auto g) BUSBAR_INLINE_LAMBDA {
@@ -117,92 +247,90 @@ BUSBAR_INLINE void unpack_block(const uint8_t* block, const Halves<L>& halves, i
 }
 
 /// Blocks begin .. end of a panel.
-template <const PanelLayout& L>
-void unpack_blocks(const uint8_t* panel, int64_t begin, int64_t end, Unpacked& to) {
+template <class As, const PanelLayout& L>
+void unpack_blocks(const uint8_t* panel, int64_t begin, int64_t end, Unpacked<As>& to) {
     const uint8_t* super = panel + begin / L.blocks() * L.bytes();
     for (int64_t b = begin; b < end; super += L.bytes()) {
         const Halves<L> halves(super);
         const uint8_t* block = super + L.header_bytes() + b % L.blocks() * L.block_bytes();
         do {
-            unpack_block<L>(block, halves, b - begin, to);
+            unpack_block<As, L>(block, halves, b - begin, to);
             block += L.block_bytes();
         } while (++b < end && b % L.blocks() != 0);
     }
 }
 
 /// M rows over `blocks` unpacked blocks. The sums wait in memory between blocks: registers are for the integers.
-template <int M, int group, bool minimum>
-BUSBAR_INLINE void integer_sweep(const Unpacked& w, const ActivationBlock* x, int64_t x_stride, int64_t blocks,
-                                 float* sums) {
-    const int16_t* codes = w.codes;
+template <class As, int M, int group, bool minimum, bool narrow>
+BUSBAR_INLINE void sweep(const Unpacked<As>& w, const typename As::Block* x, int64_t stride, int64_t blocks, int offset,
+                         float* sums) {
+    constexpr int steps = group / As::inputs;
+    const uint8_t* codes = w.codes;
     const float *scale = w.scale, *least = w.minimum;
     for (int64_t b = 0; b < blocks; ++b, ++x) {
         unrolled<32 / group>([&](auto g) BUSBAR_INLINE_LAMBDA {
             Ints dot[M * parts] = {};
-            unrolled<group / 2>([&](auto i) BUSBAR_INLINE_LAMBDA {
-                Pairs weights[parts];
-                unrolled<parts>([&](auto h) BUSBAR_INLINE_LAMBDA {
-                    weights[h] = read<Pairs>(codes + (i * panel_outputs + h * lanes) * 2);
+            if constexpr (!As::unpacks_offset)
+                unrolled<M * parts>([&](auto j) BUSBAR_INLINE_LAMBDA {
+                    dot[j] = less_offset(offset, row_of(x, stride, j / parts).sums, group, g);
                 });
-                unrolled<M>([&](auto m) BUSBAR_INLINE_LAMBDA {
-                    const Pairs row = splat_pair(x[m * x_stride].codes + g * group + 2 * i);
-                    unrolled<parts>([&](auto h) BUSBAR_INLINE_LAMBDA {
-                        dot[m * parts + h] = dot_pairs(dot[m * parts + h], weights[h], row);
-                    });
-                });
-            });
+            As::template dot<narrow, M, steps>(
+                dot,
+                [&](int i, int h) BUSBAR_INLINE_LAMBDA {
+                    return read<typename As::Codes>(codes + (i * panel_outputs + h * lanes) * 4);
+                },
+                [&](int m, int i)
+                    BUSBAR_INLINE_LAMBDA { return row_of(x, stride, m).codes + g * group + i * As::inputs; });
             unrolled<parts>([&](auto h) BUSBAR_INLINE_LAMBDA {
                 const Floats s = load(scale + h * lanes);
                 Floats l = {};
                 if constexpr (minimum) l = load(least + h * lanes);
                 unrolled<M>([&](auto m) BUSBAR_INLINE_LAMBDA {
                     float* const at = sums + m * panel_outputs + h * lanes;
-                    store(at, add_group<minimum>(load(at), dot[m * parts + h], s, l, x[m * x_stride], group, g));
+                    store(at,
+                          add_group<minimum>(load(at), dot[m * parts + h], s, l, row_of(x, stride, m).sums, group, g));
                 });
             });
-            codes += group * panel_outputs, scale += panel_outputs, least += panel_outputs;
+            codes += group * panel_outputs * As::code_bytes, scale += panel_outputs, least += panel_outputs;
         });
     }
 }
 
-template <int M, int group, bool minimum>
-void integer_tile_of(Unpacked& w, const ActivationBlock* x, int64_t x_stride, int64_t blocks, bool first, float* y,
-                     int64_t y_stride, int64_t outputs) {
+/// A tile's part of one cut of the inputs: `rows` of it count.
+template <class As, int M, int group, bool minimum, bool narrow>
+void sweep_tile(int64_t rows, Unpacked<As>& w, const typename As::Block* x, int64_t stride, int64_t blocks, int offset,
+                bool first, float* y, int64_t y_stride, int64_t outputs) {
     float* const sums = w.sums;
-    for (int m = 0; m < M; ++m) {
+    for (int m = 0; m < rows; ++m) {
         if (first)
             memset(sums + m * panel_outputs, 0, sizeof(float) * panel_outputs);
         else
             memcpy(sums + m * panel_outputs, y + m * y_stride, sizeof(float) * outputs);
     }
-    integer_sweep<M, group, minimum>(w, x, x_stride, blocks, sums);
-    for (int m = 0; m < M; ++m) memcpy(y + m * y_stride, sums + m * panel_outputs, sizeof(float) * outputs);
+    sweep<As, M, group, minimum, narrow>(w, x, stride, blocks, offset, sums);
+    for (int m = 0; m < rows; ++m) memcpy(y + m * y_stride, sums + m * panel_outputs, sizeof(float) * outputs);
 }
 
-template <int group, bool minimum, int M>
-BUSBAR_INLINE void run_tile(int rows, Unpacked& w, const ActivationBlock* x, int64_t x_stride, int64_t blocks,
-                            bool first, float* y, int64_t y_stride, int64_t outputs) {
-    if constexpr (M > 0) {
-        if (rows == M) return integer_tile_of<M, group, minimum>(w, x, x_stride, blocks, first, y, y_stride, outputs);
-        run_tile<group, minimum, M - 1>(rows, w, x, x_stride, blocks, first, y, y_stride, outputs);
-    }
-}
-
-template <const PanelLayout& L>
+template <class As, const PanelLayout& L>
 void many_rows(const IntegerProduct& p) {
-    auto& unpacked = *(Unpacked*)p.scratch;
+    auto& unpacked = *(Unpacked<As>*)p.scratch;
+    constexpr int64_t cut = As::cut_blocks, tile = As::tile;
+    constexpr auto whole = sweep_tile<As, tile, L.group, L.minimum, As::template narrow<L>>,
+                   half = sweep_tile<As, tile / 2, L.group, L.minimum, As::template narrow<L>>;
     const int64_t blocks = p.width / 32, panel_bytes = blocks / L.blocks() * L.bytes();
     for (int64_t m0 = 0; m0 < p.rows; m0 += row_block) {
         const int64_t m1 = m0 + row_block < p.rows ? m0 + row_block : p.rows;
-        for (int64_t b0 = 0; b0 < blocks || b0 == 0; b0 += cut_blocks) {
-            const int64_t b1 = b0 + cut_blocks < blocks ? b0 + cut_blocks : blocks;
+        for (int64_t b0 = 0; b0 < blocks || b0 == 0; b0 += cut) {
+            const int64_t b1 = b0 + cut < blocks ? b0 + cut : blocks;
             for (int64_t n = p.n_begin; n < p.n_end; n += panel_outputs) {
-                unpack_blocks<L>((const uint8_t*)p.panels + n / panel_outputs * panel_bytes, b0, b1, unpacked);
+                unpack_blocks<As, L>((const uint8_t*)p.panels + n / panel_outputs * panel_bytes, b0, b1, unpacked);
                 const int64_t outputs = p.n_end - n < panel_outputs ? p.n_end - n : panel_outputs;
-                for (int64_t m = m0; m < m1; m += integer_tile)
-                    run_tile<L.group, L.minimum, integer_tile>(m1 - m < integer_tile ? m1 - m : integer_tile, unpacked,
-                                                               p.x + m * p.x_stride + b0, p.x_stride, b1 - b0, b0 == 0,
-                                                               p.y + m * p.y_stride + n, p.y_stride, outputs);
+                for (int64_t m = m0; m < m1; m += tile) {
+                    const int64_t rows = m1 - m < tile ? m1 - m : tile;
+                    const auto* x = (const typename As::Block*)(p.x + m * p.x_stride) + b0;
+                    (rows > tile / 2 ? whole : half)(rows, unpacked, x, p.x_stride, b1 - b0, As::template offset<L>,
+                                                     b0 == 0, p.y + m * p.y_stride + n, p.y_stride, outputs);
+                }
             }
         }
     }
@@ -215,7 +343,156 @@ struct IntegerFormat {
     void (*four)(const IntegerProduct&);  ///< three as well: a fourth is multiplied and thrown away
     void (*many)(const IntegerProduct&);
 };
-template <const PanelLayout& L>
-constexpr IntegerFormat integer_format = {few_rows<L, 1>, few_rows<L, 2>, few_rows<L, 4>, many_rows<L>};
+template <class As, const PanelLayout& L>
+constexpr IntegerFormat integer_format = {few_rows<As, L, 1>, few_rows<As, L, 2>, few_rows<As, L, 4>, many_rows<As, L>};
+
+template <class As, const PanelLayout& L>
+const IntegerFormat* format_if_taken() {
+    if constexpr (As::template takes<L>)
+        return &integer_format<As, L>;
+    else
+        return nullptr;
+}
+template <class As>
+const IntegerFormat* integer_format_of(const Encoding& encoding) {
+    switch (encoding.gguf_type) {
+        case 2:
+            return format_if_taken<As, panel_q4_0>();
+        case 13:
+            return format_if_taken<As, panel_q5_k>();
+        case 14:
+            return format_if_taken<As, panel_q6_k>();
+        case 39:
+            return format_if_taken<As, panel_mxfp4>();
+#ifndef BUSBAR_SANITIZED  // minutes to compile with checks; those above are one of each kind
+        case 3:
+            return format_if_taken<As, panel_q4_1>();
+        case 6:
+            return format_if_taken<As, panel_q5_0>();
+        case 7:
+            return format_if_taken<As, panel_q5_1>();
+        case 8:
+            return format_if_taken<As, panel_q8_0>();
+        case 10:
+            return format_if_taken<As, panel_q2_k>();
+        case 11:
+            return format_if_taken<As, panel_q3_k>();
+        case 12:
+            return format_if_taken<As, panel_q4_k>();
+        case 20:
+            return format_if_taken<As, panel_iq4_nl>();
+        case 23:
+            return format_if_taken<As, panel_iq4_xs>();
+#endif
+    }
+    return nullptr;
+}
+
+template <class As>
+void integer_product(const IntegerProduct& p) {
+    const IntegerFormat* const known = integer_format_of<As>(*p.encoding);
+    if (known == nullptr) product_lacks(*p.encoding);
+    const IntegerFormat& format = *known;
+    if (p.rows > few_integer_rows)
+        format.many(p);
+    else if (p.rows > 0)
+        (p.rows == 1 ? format.one : p.rows == 2 ? format.two : format.four)(p);
+}
+
+template <class As>
+bool takes_panels(const Encoding& encoding) {
+    return integer_format_of<As>(encoding) != nullptr;
+}
+template <class As>
+size_t integer_scratch_floats() {
+    return (sizeof(Unpacked<As>) + 63) / 64 * 16;
+}
+
+typedef int16_t Codes16 __attribute__((vector_size(32)));
+typedef int8_t Signed16 __attribute__((vector_size(16)));
+/// Sixteen codes in the order of byte_place().
+BUSBAR_INLINE Codes16 placed(const int16_t* codes) {
+    const auto c = read<Codes16>(codes);
+    return __builtin_shufflevector(c, c, 0, 2, 1, 3, 4, 6, 5, 7, 8, 10, 9, 11, 12, 14, 13, 15);
+}
+// Codes at .. at + 15 of a block.
+BUSBAR_INLINE void put_codes(const int16_t* codes, int at, WordBlock& out) {
+    memcpy(out.codes + at, codes, 32);
+}
+BUSBAR_INLINE void put_codes(const int16_t* codes, int at, ByteBlock& out) {
+    const auto bytes = __builtin_convertvector(placed(codes), Signed16);
+    memcpy(out.codes + at, &bytes, 16);
+}
+BUSBAR_INLINE void put_codes(const int16_t* codes, int at, PlaneBlock& out) {
+    const auto high = __builtin_convertvector(placed(codes) >> 8, Signed16),
+               low = __builtin_convertvector(placed(codes), Signed16);
+    memcpy(out.high + at, &high, 16);
+    memcpy(out.low + at, &low, 16);
+}
+
+template <class Block, int largest_code>
+bool round_row(const float* x, int64_t width, std::byte* to) {
+    auto* out = (Block*)to;
+    for (int64_t k = 0; k < width; k += 32, ++out) {
+        Ints largest = {};  // of the bits without sign, which order as the numbers do, NaN above all
+        unrolled<32 / lanes>([&](auto i) BUSBAR_INLINE_LAMBDA {
+            const Ints bits = (Ints)load(x + k + i * lanes) & 0x7FFFFFFF;
+            largest = bits > largest ? bits : largest;
+        });
+        int32_t top = 0;
+        for (int i = 0; i < lanes; ++i) top = largest[i] > top ? largest[i] : top;
+        const float amax = read<float>(&top);
+        // Steps would be subnormal, or nothing finite would come of it.
+        if (top != 0 && !(amax >= 1e-30f && amax <= 1e38f)) return false;
+        const float inverse = top == 0 ? 0 : largest_code / amax;
+        ActivationSums& sums = out->sums;
+        for (int half = 0; half < 2; ++half) {
+            int16_t codes[16];
+            Ints total = {};
+            unrolled<16 / lanes>([&](auto i) BUSBAR_INLINE_LAMBDA {
+                const Ints code = round_to_int(load(x + k + 16 * half + i * lanes) * splat(inverse));
+                typedef int16_t Part __attribute__((vector_size(2 * lanes)));
+                const Part part = __builtin_convertvector(code, Part);
+                memcpy(codes + i * lanes, &part, sizeof part);
+                total += code;
+            });
+            sums.sum[half] = 0;
+            for (int i = 0; i < lanes; ++i) sums.sum[half] += total[i];
+            put_codes(codes, 16 * half, *out);
+        }
+        sums.step = amax / largest_code;
+        for (int half = 0; half < 2; ++half) sums.scaled_sum[half] = sums.step * (float)sums.sum[half];
+        sums.scaled_sum[2] = sums.step * (float)(sums.sum[0] + sums.sum[1]);
+    }
+    return true;
+}
+
+/// A tile's products without unpacking and scales: sums that wait for nothing but themselves.
+template <class As>
+double multiply_freely(int64_t rounds, int32_t* sink) {
+    constexpr int steps = 32 / As::inputs;
+    Ints sums[As::tile * parts] = {};
+    typename As::Codes codes[parts], x[As::tile];
+    for (auto& c : codes) c = (typename As::Codes)splat_int(sink[0]);
+    for (auto& row : x) row = (typename As::Codes)splat_int(sink[1]);
+    for (int64_t r = 0; r < rounds; ++r) {
+        asm volatile("" ::"r"(x) : "memory");  // rows that are alike are not to be multiplied once for all
+        As::template dot<true, As::tile, steps>(
+            sums,
+            [&](int, int h) BUSBAR_INLINE_LAMBDA {
+                seems_new(codes[h]);
+                return codes[h];
+            },
+            [&](int m, int) BUSBAR_INLINE_LAMBDA { return x + m; });
+    }
+    for (int i = 1; i < As::tile * parts; ++i) sums[0] += sums[i];
+    sink[0] = sums[0][0];
+    return 2.0 * As::tile * panel_outputs * 32 * (double)rounds;
+}
+
+template <class As>
+constexpr IntegerKernels integer_kernels = {sizeof(typename As::Block), round_row<typename As::Block, As::largest>,
+                                            integer_product<As>,        takes_panels<As>,
+                                            integer_scratch_floats<As>, multiply_freely<As>};
 
 }  // namespace busbar::cpu::BUSBAR_ISA

@@ -27,9 +27,9 @@ static size_t scratch_floats(int64_t) {
 
 extern const ProductKernels product_kernels;
 const ProductKernels product_kernels = {
-    vector,    panel,           decode_row, scratch_floats,
+    vector,        panel, decode_row, scratch_floats,
 #if BUSBAR_LANES >= 8
-    round_row, integer_product, has_panels, integer_scratch_floats, multiply_pairs,
+    &word_kernels, &byte_kernels,
 #endif
 };
 
