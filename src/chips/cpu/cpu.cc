@@ -69,9 +69,9 @@ class CpuDevice : public Device {
         profile_.memory_bytes = {static_cast<double>(memory_), Figure::Origin::driver};
         // Guesses for predictions until measure_roofs(): what a thread of a server reads, two units at 2.5 GHz.
         profile_.read_bytes_per_s = {12e9 * pool_.threads(), Figure::Origin::unknown};
-        const double lanes = std::string_view(kernels_.name) == "avx512" ? 16
-                             : std::string_view(kernels_.name) == "avx2" ? 8
-                                                                         : 2;
+        const double lanes = kernels_.name == std::string_view("avx512") || kernels_.tiles ? 16
+                             : std::string_view(kernels_.name) == "avx2"                   ? 8
+                                                                                           : 2;
         profile_.flops_per_s = {2.5e9 * 4 * lanes * pool_.threads(), Figure::Origin::unknown};
         profile_.step_overhead_s = pool_.threads() == 1 ? 5e-8 : 5e-7;
         PackedForm form;
@@ -280,7 +280,7 @@ std::unique_ptr<Device> make_cpu(int threads, std::string_view force_isa) {
     const auto& sets = cpu::instruction_sets();
     const cpu::InstructionSet* chosen = nullptr;
     for (const cpu::InstructionSet& set : sets)
-        if (set.usable && (force_isa.empty() || force_isa == set.kernels->name)) chosen = &set;
+        if (set.usable && (force_isa.empty() ? set.pays : force_isa == set.kernels->name)) chosen = &set;
     if (chosen == nullptr)
         throw usage_error("[cpu] expected an instruction set of this processor ({}), got {}",
                           fmt::join(usable_cpu_isas(), ", "), quote(force_isa));

@@ -48,6 +48,7 @@ enum class PageElement : int { f32, f16, bf16 };
 /// and when is decided by the steps (step.h), which are compiled for the baseline.
 struct Kernels {
     const char* name;  ///< "avx2"
+    bool tiles = false;  ///< the processor has the tiles of product->tile_words
 
     /// y[i] = a[i * step_a] op b[i * step_b]; steps are 0 or 1.
     using Binary = void (*)(const float* a, int64_t step_a, const float* b, int64_t step_b, float* y, int64_t n);

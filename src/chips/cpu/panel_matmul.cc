@@ -19,10 +19,11 @@ struct Matrix {
 
 class PanelMatmulStep : public Step {
   public:
-    explicit PanelMatmulStep(const Prepare& p)
-        : kernels_(p.step.row->rounding.activation == Element::i8 ? *p.kernels.product->bytes
-                                                                  : *p.kernels.product->words),
-          x_(p.in(0)) {
+    explicit PanelMatmulStep(const Prepare& p) : x_(p.in(0)) {
+        const ProductKernels& kernels = *p.kernels.product;
+        const bool bytes = p.step.row->rounding.activation == Element::i8;
+        kernels_ = bytes ? kernels.bytes : kernels.words;
+        tiles_ = !p.kernels.tiles ? nullptr : bytes ? kernels.tile_bytes : kernels.tile_words;
         for (size_t i = 1; i < p.step.inputs.size(); ++i) {
             const Operand& w = p.step.inputs[i];
             const auto* weight = dynamic_cast<const PanelWeight*>(w.weight);
@@ -65,26 +66,40 @@ class PanelMatmulStep : public Step {
                 continue;
             }
             const int64_t begin = unit * size, end = std::min(begin + size, m.outputs);
-            kernels_.product({m.encoding, m.panels, x_.width(), begin, end, run.shared, row_bytes(), rows,
-                              m.y.reals(run), m.outputs, scratch});
+            const IntegerKernels& kernels = kernels_for(rows);
+            kernels.product({m.encoding, m.panels, x_.width(), begin, end, run.shared, row_bytes(kernels), rows,
+                             m.y.reals(run), m.outputs, scratch});
             for (int64_t row = 0; row < rows; ++row)
                 if (is_odd(run)[row]) multiply_odd(run, m, row, begin, end, scratch);
             return;
         }
     }
-    size_t shared_bytes() const override { return (x_.capacity_rows() + spare_rows) * (row_bytes() + 1); }
-    size_t scratch_floats() const override { return std::max<size_t>(kernels_.scratch_floats(), x_.width()); }
+    size_t shared_bytes() const override { return rounded_bytes() + x_.capacity_rows(); }
+    size_t scratch_floats() const override {
+        return std::max(
+            {kernels_->scratch_floats(), tiles_ ? tiles_->scratch_floats() : 0, static_cast<size_t>(x_.width())});
+    }
 
   private:
-    int64_t row_bytes() const { return x_.width() / 32 * static_cast<int64_t>(kernels_.block_bytes); }
+    const IntegerKernels& kernels_for(int64_t rows) const {
+        return tiles_ != nullptr && rows >= tile_integer_rows ? *tiles_ : *kernels_;
+    }
+    int64_t row_bytes(const IntegerKernels& kernels) const {
+        return x_.width() / 32 * static_cast<int64_t>(kernels.block_bytes);
+    }
+    size_t rounded_bytes() const {
+        const int64_t row = std::max(row_bytes(*kernels_), tiles_ ? row_bytes(*tiles_) : 0);
+        return (x_.capacity_rows() + spare_rows) * row;
+    }
     // By row: integers cannot hold it.
-    std::byte* odd(const Run& run) const { return run.shared + (x_.capacity_rows() + spare_rows) * row_bytes(); }
+    std::byte* odd(const Run& run) const { return run.shared + rounded_bytes(); }
     const bool* is_odd(const Run& run) const { return reinterpret_cast<const bool*>(odd(run)); }
     void round(const Run& run, int64_t row) const {
-        std::byte* to = run.shared + row * row_bytes();
-        const bool held = kernels_.round_row(x_.reals(run) + row * x_.width(), x_.width(), to);
+        const IntegerKernels& kernels = kernels_for(x_.rows(run));
+        std::byte* to = run.shared + row * row_bytes(kernels);
+        const bool held = kernels.round_row(x_.reals(run) + row * x_.width(), x_.width(), to);
         odd(run)[row] = std::byte{!held};
-        if (!held) std::memset(to, 0, row_bytes());
+        if (!held) std::memset(to, 0, row_bytes(kernels));
     }
     // In plain numbers: an infinity or a NaN comes out as the definition has it.
     void multiply_odd(const Run& run, const Matrix& m, int64_t row, int64_t begin, int64_t end, float* scratch) const {
@@ -99,7 +114,7 @@ class PanelMatmulStep : public Step {
     static int64_t chunk_of(const Matrix& m, int64_t rows) {
         return rows <= few_integer_rows ? m.few_chunk : m.many_chunk;
     }
-    const IntegerKernels& kernels_;
+    const IntegerKernels *kernels_ = nullptr, *tiles_ = nullptr;
     Place x_;
     std::vector<Matrix> matrices_;
 };

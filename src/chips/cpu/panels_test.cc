@@ -7,6 +7,7 @@
 #include <cmath>
 #include <thread>
 
+#include "chips/cpu/probe.h"
 #include "chips/cpu/product.h"
 #include "chips/cpu/test_bench.h"
 #include "dtype/block_codes.h"
@@ -23,20 +24,22 @@ struct Isa {
     const IntegerKernels* kernels;
     bool fused;   ///< multiplies and adds with one rounding
     int largest;  ///< code of an activation
+    bool planes = false;
 };
 
 std::vector<Isa> isas() {
     std::vector<Isa> all;
-    const auto add = [&](const std::string& name, const ProductKernels& products, bool fused) {
+    const auto add = [&](const std::string& name, const ProductKernels& products, bool fused, bool tiles) {
         all.push_back({name + " words", products.words, fused, 32767});
         all.push_back({name + " bytes", products.bytes, fused, 127});
+        if (!tiles) return;
+        all.push_back({name + " words in tiles", products.tile_words, fused, 32767, true});
+        all.push_back({name + " bytes in tiles", products.tile_bytes, fused, 127});
     };
-    add("lanes16", *product_kernels_lanes16(), false);
-    for (const std::string& name : usable_cpu_isas())
-        if (name == "avx2")
-            add(name, *product_kernels_avx2(), true);
-        else if (name == "avx512")
-            add(name, *product_kernels_avx512(), true);
+    add("lanes16", *product_kernels_lanes16(), false, true);
+    for (const InstructionSet& set : instruction_sets())
+        if (set.usable && set.kernels->product->words != nullptr)
+            add(set.kernels->name, *set.kernels->product, true, set.kernels->tiles);
     return all;
 }
 
@@ -50,6 +53,10 @@ Rounded rounded(const Isa& isa, const std::byte* at) {
     if (isa.largest == 127) {
         const auto b = load<ByteBlock>(at);
         for (int i = 0; i < 32; ++i) r.codes[i] = b.codes[byte_place(i)];
+        r.sums = b.sums;
+    } else if (isa.planes) {
+        const auto b = load<PlaneBlock>(at);
+        for (int i = 0; i < 32; ++i) r.codes[i] = 256 * b.high[byte_place(i)] + b.low[byte_place(i)];
         r.sums = b.sums;
     } else {
         const auto b = load<WordBlock>(at);

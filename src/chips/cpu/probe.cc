@@ -1,8 +1,10 @@
 #include "chips/cpu/probe.h"
 
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstring>
 #include <fstream>
 #include <limits>
@@ -10,6 +12,8 @@
 #if defined(__x86_64__)
 #include <cpuid.h>
 #endif
+
+#include "chips/cpu/panels.h"
 
 namespace busbar::cpu {
 
@@ -62,6 +66,50 @@ bool has_avx512() {
     return has_avx2() && (saved_states() & 0xE6) == 0xE6 && all_bits(seven.b, {16, 17, 30, 31}) &&
            all_bits(seven.c, {11});  // f dq bw vl; vnni
 }
+
+// Tiles are state that the system saves only for a process that asked for it.
+bool has_tiles() {
+    constexpr int request_permission = 0x1023, tile_data = 18;  // ARCH_REQ_XCOMP_PERM of Linux
+    const Registers seven = cpuid(7);
+    return has_avx512() && all_bits(seven.d, {24, 25}) && (saved_states() & 0x60000) == 0x60000 &&  // amx-tile, -int8
+           syscall(SYS_arch_prctl, request_permission, tile_data) == 0;
+}
+
+// Tiles load at a quarter of their rate while the other thread of a core is busy, and then gain nothing.
+double best_seconds(const IntegerKernels& kernels) {
+    constexpr int64_t rows = 64, outputs = 128, width = 512, tries = 4;
+    const auto row_bytes = static_cast<int64_t>(width / 32 * kernels.block_bytes);
+    std::vector<std::byte> panels(panel_bytes(panel_q4_0, outputs, width)),
+        memory((rows + spare_rows) * row_bytes + 64);
+    std::vector<float> x(width, 1.0f), y(rows * outputs), scratch(kernels.scratch_floats() + 16);
+    const auto aligned = [](auto* p) {
+        return reinterpret_cast<decltype(p)>(round_up(reinterpret_cast<uintptr_t>(p), 64));
+    };
+    std::byte* const rounded = aligned(memory.data());
+    for (int64_t m = 0; m < rows; ++m) kernels.round_row(x.data(), width, rounded + m * row_bytes);
+    double best = std::numeric_limits<double>::max();
+    for (int i = 0; i < tries; ++i) {
+        const auto start = std::chrono::steady_clock::now();
+        kernels.product({&encoding_q4_0, panels.data(), width, 0, outputs, rounded, row_bytes, rows, y.data(), outputs,
+                         aligned(scratch.data())});
+        best = std::min(best, std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+    }
+    return best;
+}
+
+// The kernels of AVX-512, with tiles.
+const Kernels& tile_kernels() {
+    static const Kernels kernels = [] {
+        Kernels k = avx512::kernels;
+        k.name = "amx", k.tiles = true;
+        return k;
+    }();
+    return kernels;
+}
+bool tiles_pay() {
+    const ProductKernels& products = *avx512::kernels.product;
+    return best_seconds(*products.tile_words) < best_seconds(*products.words);
+}
 #endif
 
 uint64_t number_in(const char* path) {
@@ -79,13 +127,16 @@ uint64_t left_of(const char* limit_path, const char* used_path) {
 }  // namespace
 
 const std::vector<InstructionSet>& instruction_sets() {
-    static const std::vector<InstructionSet> sets = {
-        {&portable::kernels, "portable", true},
+    static const std::vector<InstructionSet> sets = [] {
+        std::vector<InstructionSet> all = {{&portable::kernels, "portable", true}};
 #if defined(__x86_64__)
-        {&avx2::kernels, "avx2+fma+f16c", has_avx2()},
-        {&avx512::kernels, "avx512+vnni+fma+f16c", has_avx512()},
+        all.push_back({&avx2::kernels, "avx2+fma+f16c", has_avx2()});
+        all.push_back({&avx512::kernels, "avx512+vnni+fma+f16c", has_avx512()});
+        const bool tiles = has_tiles();
+        all.push_back({&tile_kernels(), "avx512+vnni+amx+fma+f16c", tiles, tiles && tiles_pay()});
 #endif
-    };
+        return all;
+    }();
     return sets;
 }
 

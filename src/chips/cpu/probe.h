@@ -12,8 +12,9 @@ struct InstructionSet {
     const Kernels* kernels;
     std::string_view words;  ///< for people: "avx2+fma+f16c"
     bool usable;             ///< by this processor and its operating system
+    bool pays = true;        ///< faster here than the one before, where that depends on the machine: measured
 };
-/// From plain to wide; the last usable one is the choice.
+/// From plain to wide; the last usable one that pays is the choice.
 const std::vector<InstructionSet>& instruction_sets();
 
 /// "AMD EPYC", as the processor says itself; "unknown" if it does not.

@@ -43,6 +43,8 @@ struct IntegerProduct {
 /// Up to so many rows read the panels straight; more unpack them first.
 constexpr int64_t few_integer_rows = 4;
 constexpr int64_t spare_rows = 7;
+/// From so many rows on tiles are used where there are some: half of them would be idle below.
+constexpr int64_t tile_integer_rows = 16;
 
 /// Products of panels with activations rounded to integers of one width.
 struct IntegerKernels {
@@ -69,6 +71,10 @@ struct ProductKernels {
     /// nullptr where the instruction set has none that would pay.
     const IntegerKernels* words = nullptr;  ///< activations of 16 bits
     const IntegerKernels* bytes = nullptr;  ///< of 8 bits
+    /// The same, bit for bit, of many rows by a unit that multiplies matrices, which not every processor of the
+    /// instruction set has (Kernels::tiles). Activations lie in blocks of their own.
+    const IntegerKernels* tile_words = nullptr;
+    const IntegerKernels* tile_bytes = nullptr;
 };
 
 /// By instruction set; nullptr where this build's architecture has no such set. The caller asks the processor first.

@@ -42,7 +42,7 @@ BUSBAR_INLINE Ints dot_fours(Ints sum, Octets w, Octets x) {
 
 /// To the compiler: a product with it is not the one before.
 template <class V>
-BUSBAR_INLINE void seems_new(V& v) {
+BUSBAR_INLINE void seems_new([[maybe_unused]] V& v) {
 #if defined(BUSBAR_AVX512)
     asm("" : "+v"(v));
 #elif defined(BUSBAR_AVX2)

@@ -346,51 +346,55 @@ struct IntegerFormat {
 template <class As, const PanelLayout& L>
 constexpr IntegerFormat integer_format = {few_rows<As, L, 1>, few_rows<As, L, 2>, few_rows<As, L, 4>, many_rows<As, L>};
 
-template <class As, const PanelLayout& L>
-const IntegerFormat* format_if_taken() {
-    if constexpr (As::template takes<L>)
-        return &integer_format<As, L>;
-    else
-        return nullptr;
-}
-template <class As>
-const IntegerFormat* integer_format_of(const Encoding& encoding) {
+/// Kernels::kernel<layout of the encoding>(), nullptr of its type for an encoding that has no panels.
+template <class Kernels>
+auto kernel_for(const Encoding& encoding) -> decltype(Kernels::template kernel<panel_q4_0>()) {
     switch (encoding.gguf_type) {
         case 2:
-            return format_if_taken<As, panel_q4_0>();
+            return Kernels::template kernel<panel_q4_0>();
         case 13:
-            return format_if_taken<As, panel_q5_k>();
+            return Kernels::template kernel<panel_q5_k>();
         case 14:
-            return format_if_taken<As, panel_q6_k>();
+            return Kernels::template kernel<panel_q6_k>();
         case 39:
-            return format_if_taken<As, panel_mxfp4>();
+            return Kernels::template kernel<panel_mxfp4>();
 #ifndef BUSBAR_SANITIZED  // minutes to compile with checks; those above are one of each kind
         case 3:
-            return format_if_taken<As, panel_q4_1>();
+            return Kernels::template kernel<panel_q4_1>();
         case 6:
-            return format_if_taken<As, panel_q5_0>();
+            return Kernels::template kernel<panel_q5_0>();
         case 7:
-            return format_if_taken<As, panel_q5_1>();
+            return Kernels::template kernel<panel_q5_1>();
         case 8:
-            return format_if_taken<As, panel_q8_0>();
+            return Kernels::template kernel<panel_q8_0>();
         case 10:
-            return format_if_taken<As, panel_q2_k>();
+            return Kernels::template kernel<panel_q2_k>();
         case 11:
-            return format_if_taken<As, panel_q3_k>();
+            return Kernels::template kernel<panel_q3_k>();
         case 12:
-            return format_if_taken<As, panel_q4_k>();
+            return Kernels::template kernel<panel_q4_k>();
         case 20:
-            return format_if_taken<As, panel_iq4_nl>();
+            return Kernels::template kernel<panel_iq4_nl>();
         case 23:
-            return format_if_taken<As, panel_iq4_xs>();
+            return Kernels::template kernel<panel_iq4_xs>();
 #endif
     }
     return nullptr;
 }
+template <class As>
+struct InRegisters {
+    template <const PanelLayout& L>
+    static const IntegerFormat* kernel() {
+        if constexpr (As::template takes<L>)
+            return &integer_format<As, L>;
+        else
+            return nullptr;
+    }
+};
 
 template <class As>
 void integer_product(const IntegerProduct& p) {
-    const IntegerFormat* const known = integer_format_of<As>(*p.encoding);
+    const IntegerFormat* const known = kernel_for<InRegisters<As>>(*p.encoding);
     if (known == nullptr) product_lacks(*p.encoding);
     const IntegerFormat& format = *known;
     if (p.rows > few_integer_rows)
@@ -401,7 +405,7 @@ void integer_product(const IntegerProduct& p) {
 
 template <class As>
 bool takes_panels(const Encoding& encoding) {
-    return integer_format_of<As>(encoding) != nullptr;
+    return kernel_for<InRegisters<As>>(encoding) != nullptr;
 }
 template <class As>
 size_t integer_scratch_floats() {

@@ -3,6 +3,7 @@
 
 #include "chips/cpu/kernels/panel.h"
 #include "chips/cpu/kernels/product_parts.h"
+#include "chips/cpu/kernels/tiles.h"
 
 namespace busbar::cpu::BUSBAR_ISA {
 
@@ -27,9 +28,17 @@ static size_t scratch_floats(int64_t) {
 
 extern const ProductKernels product_kernels;
 const ProductKernels product_kernels = {
-    vector,        panel, decode_row, scratch_floats,
+    vector,
+    panel,
+    decode_row,
+    scratch_floats,
 #if BUSBAR_LANES >= 8
-    &word_kernels, &byte_kernels,
+    &word_kernels,
+    &byte_kernels,
+#endif
+#if defined(BUSBAR_TILES)
+    &tile_word_kernels,
+    &tile_byte_kernels,
 #endif
 };
 

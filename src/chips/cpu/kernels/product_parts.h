@@ -4,6 +4,6 @@
 
 namespace busbar::cpu::BUSBAR_ISA {
 
-extern const IntegerKernels word_kernels, byte_kernels;
+extern const IntegerKernels word_kernels, byte_kernels, tile_word_kernels, tile_byte_kernels;
 
 }  // namespace busbar::cpu::BUSBAR_ISA
