@@ -7,9 +7,9 @@ namespace busbar::cpu {
 
 namespace {
 
-// From here on the kernel that unpacks weights once for all rows wins over the one that unpacks them per row. Same
-// bits.
-constexpr int64_t panel_rows = 5;
+// From so many rows on the kernel that unpacks weights once for all rows wins over the one that does so in registers,
+// every four rows anew, which costs more where they are blocks (measured on Zen 3, docs/speed.md). Same bits.
+constexpr int64_t panel_rows_of_plain = 9, panel_rows_of_blocks = 5;
 
 // One weight, or a matrix of values, which is a weight in f32.
 struct Matrix {
@@ -18,7 +18,7 @@ struct Matrix {
     size_t row_bytes = 0;
     int64_t outputs = 0;
     Place y;
-    int64_t vector_chunk = 16;
+    int64_t vector_chunk = 16, panel_rows = panel_rows_of_plain;
 };
 
 class MatmulStep : public Step {
@@ -39,6 +39,7 @@ class MatmulStep : public Step {
             }
             BUSBAR_CHECK(x_.width() % m.encoding->block == 0, "a weight whose rows are not whole blocks");
             m.row_bytes = m.encoding->row_bytes(x_.width());
+            if (m.encoding->block > 1) m.panel_rows = panel_rows_of_blocks;
             // About 64 KB of weight per unit: far above the cost of taking one, small enough that all threads finish
             // together.
             const int64_t even = ceil_div(m.outputs, 4 * p.threads);
@@ -66,7 +67,7 @@ class MatmulStep : public Step {
                                      x_.width(),     unit * size, std::min((unit + 1) * size, m.outputs),
                                      x_.reals(run),  x_.width(),  rows,
                                      m.y.reals(run), m.outputs,   scratch};
-            (rows < panel_rows ? kernels_.vector : kernels_.panel)(product);
+            (rows < m.panel_rows ? kernels_.vector : kernels_.panel)(product);
             return;
         }
     }
@@ -74,7 +75,9 @@ class MatmulStep : public Step {
 
   private:
     static int64_t chunk(int64_t outputs) { return std::max<int64_t>(16, outputs / 16 * 16); }
-    int64_t chunk_of(const Matrix& m, int64_t rows) const { return rows < panel_rows ? m.vector_chunk : panel_chunk_; }
+    int64_t chunk_of(const Matrix& m, int64_t rows) const {
+        return rows < m.panel_rows ? m.vector_chunk : panel_chunk_;
+    }
     // Outputs per unit of a panel product. The larger the less is packed again, but nine units of 64 keep one of two
     // threads waiting for a tenth of the time where twelve of 48 do not.
     int64_t balanced_chunk(int64_t threads) const {

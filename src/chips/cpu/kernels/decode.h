@@ -25,12 +25,12 @@ struct NoScales {};
 template <class Element>
 struct Plain {
     static constexpr bool plain = true;
-    static constexpr int size = Element::size, block = 32, bytes = block * size, span = block;
+    static constexpr int size = Element::size, block = 32, bytes = block * size, span = lanes;
     using Scales = NoScales;
     static BUSBAR_INLINE Scales scales(const uint8_t*) { return {}; }
     template <class Use>
-    static BUSBAR_INLINE void decode(const uint8_t* p, const Scales&, int, const Use& use) {
-        Element::each(p, use);
+    static BUSBAR_INLINE void decode(const uint8_t* p, const Scales&, int g, const Use& use) {
+        use(0, at(p + g * span * size));
     }
     static BUSBAR_INLINE Floats at(const uint8_t* p) { return Element::at(p); }
     static BUSBAR_INLINE Floats part(const uint8_t* p, int count) {
@@ -39,43 +39,17 @@ struct Plain {
         return at(padded);
     }
 };
-template <class Element, class Use>
-BUSBAR_INLINE void each_alone(const uint8_t* p, const Use& use) {
-    unrolled<32 / lanes>([&](auto i)
-                             BUSBAR_INLINE_LAMBDA { use(i * lanes, Element::at(p + i * lanes * Element::size)); });
-}
 struct LoadF32 {
     static constexpr int size = 4;
     static BUSBAR_INLINE Floats at(const uint8_t* p) { return read<Floats>(p); }
-    template <class Use>
-    static BUSBAR_INLINE void each(const uint8_t* p, const Use& use) {
-        each_alone<LoadF32>(p, use);
-    }
 };
 struct LoadF16 {
     static constexpr int size = 2;
     static BUSBAR_INLINE Floats at(const uint8_t* p) { return load_f16(p); }
-    template <class Use>
-    static BUSBAR_INLINE void each(const uint8_t* p, const Use& use) {
-        each_alone<LoadF16>(p, use);
-    }
 };
 struct LoadBf16 {
     static constexpr int size = 2;
     static BUSBAR_INLINE Floats at(const uint8_t* p) { return load_bf16(p); }
-    template <class Use>
-    static BUSBAR_INLINE void each(const uint8_t* p, const Use& use) {
-#if defined(BUSBAR_AVX2)
-        // Two vectors at a time, interleaved with zeros below: half the work of widening and shifting each.
-        unrolled<2>([&](auto i) BUSBAR_INLINE_LAMBDA {
-            const __m256i v = _mm256_permute4x64_epi64(read<__m256i>(p + 32 * i), 0xD8), zero = {};
-            use(16 * i, (Floats)_mm256_unpacklo_epi16(zero, v));
-            use(16 * i + 8, (Floats)_mm256_unpackhi_epi16(zero, v));
-        });
-#else
-        each_alone<LoadBf16>(p, use);
-#endif
-    }
 };
 using F32 = Plain<LoadF32>;
 using F16 = Plain<LoadF16>;

@@ -18,55 +18,86 @@ BUSBAR_INLINE void prefetch_step(uintptr_t address) {
     unrolled<(bytes + 63) / 64>([&](auto i) BUSBAR_INLINE_LAMBDA { prefetch(address + 64 * i); });
 }
 
-/// R outputs of one row of x: R independent chains keep the multiply-add units busy. Each chain is one vector of lane
-/// sums over rising k, as in the panel product.
-template <class D, int R>
-BUSBAR_INLINE void dot_rows(const Product& p, int64_t n, float* y) {
+/// Outputs n .. n + R - 1 of M rows of x from row m on: R M independent chains keep the multiply-add units busy. Each
+/// chain is one vector of lane sums over rising k, as in the panel product. Rows past the last are the last one again,
+/// and thrown away.
+template <class D, int R, int M>
+BUSBAR_INLINE void dot_rows(const Product& p, int64_t n, int64_t m) {
     const uint8_t* w[R];
-    Floats sum[R];
-    unrolled<R>([&](auto r) BUSBAR_INLINE_LAMBDA {
-        w[r] = weight_row(p, n + r);
-        sum[r] = Floats{};
-    });
-    const float* x = p.x;
+    const float* x[M];
+    Floats sum[R * M];
+    unrolled<R>([&](auto r) BUSBAR_INLINE_LAMBDA { w[r] = weight_row(p, n + r); });
+    unrolled<M>([&](auto i) BUSBAR_INLINE_LAMBDA { x[i] = p.x + (m + i < p.rows ? m + i : p.rows - 1) * p.x_stride; });
+    unrolled<R * M>([&](auto i) BUSBAR_INLINE_LAMBDA { sum[i] = Floats{}; });
     // Far enough to cover all of the next rows while these are used, and never less than memory's latency.
     const size_t group = R * p.row_bytes;
     uintptr_t ahead = (uintptr_t)w[0] + (group < 4096 ? 4096 : group);
+    int64_t at = 0;
     for (int64_t b = p.width / D::block; b > 0; --b) {
-        prefetch_step<R * D::bytes>(ahead);
+        if (m == 0) prefetch_step<R * D::bytes>(ahead);
         ahead += R * D::bytes;
         typename D::Scales scales[R];
         unrolled<R>([&](auto r) BUSBAR_INLINE_LAMBDA { scales[r] = D::scales(w[r]); });
-        for (int g = 0; g < D::block / D::span; ++g, x += D::span)
+        for (int g = 0; g < D::block / D::span; ++g, at += D::span)
             unrolled<R>([&](auto r) BUSBAR_INLINE_LAMBDA {
-                D::decode(w[r], scales[r], g,
-                          [&](int k, Floats v) BUSBAR_INLINE_LAMBDA { sum[r] = multiply_add(v, load(x + k), sum[r]); });
+                D::decode(w[r], scales[r], g, [&](int k, Floats v) BUSBAR_INLINE_LAMBDA {
+                    unrolled<M>([&](auto i) BUSBAR_INLINE_LAMBDA {
+                        sum[M * r + i] = multiply_add(v, load(x[i] + at + k), sum[M * r + i]);
+                    });
+                });
             });
         unrolled<R>([&](auto r) BUSBAR_INLINE_LAMBDA { w[r] += D::bytes; });
     }
     if constexpr (D::plain) {
-        for (int rest = p.width % D::block; rest > 0; rest -= lanes, x += lanes) {
+        for (int rest = p.width % D::block; rest > 0; rest -= lanes, at += lanes) {
             const int count = rest < lanes ? rest : lanes;
-            const Floats part = load_part(x, count);
             unrolled<R>([&](auto r) BUSBAR_INLINE_LAMBDA {
-                sum[r] = multiply_add(D::part(w[r], count), part, sum[r]);
+                const Floats v = D::part(w[r], count);
+                unrolled<M>([&](auto i) BUSBAR_INLINE_LAMBDA {
+                    sum[M * r + i] = multiply_add(v, load_part(x[i] + at, count), sum[M * r + i]);
+                });
                 w[r] += lanes * D::size;
             });
         }
     }
-    if constexpr (R == 4) {
-        const Floats4 four = sum_lanes(sum[0], sum[1], sum[2], sum[3]);
-        memcpy(y, &four, sizeof four);
+    // Sums of four chains at once, of four rows of x or of up to four weight rows.
+    if constexpr (M == 4) {
+        unrolled<R>([&](auto r) BUSBAR_INLINE_LAMBDA {
+            const Floats4 four = sum_lanes(sum[4 * r], sum[4 * r + 1], sum[4 * r + 2], sum[4 * r + 3]);
+            for (int i = 0; i < 4 && m + i < p.rows; ++i) p.y[(m + i) * p.y_stride + n + r] = four[i];
+        });
     } else {
-        unrolled<R>([&](auto r) BUSBAR_INLINE_LAMBDA { y[r] = sum_lanes(sum[r], sum[r], sum[r], sum[r])[0]; });
+        unrolled<M>([&](auto i) BUSBAR_INLINE_LAMBDA {
+            const auto of = [&](int r) BUSBAR_INLINE_LAMBDA { return sum[M * (r < R ? r : R - 1) + i]; };
+            const Floats4 four = sum_lanes(of(0), of(1), of(2), of(3));
+            if (m + i < p.rows) memcpy(p.y + (m + i) * p.y_stride + n, &four, R * sizeof(float));
+        });
     }
 }
 
+/// All rows of x, M at a time, over R weight rows before the next R: only the first M take them from memory.
+template <class D, int R, int M>
+void dot_all(const Product& p) {
+    const auto rows_from = [&](auto r, int64_t n) BUSBAR_INLINE_LAMBDA {
+        int64_t m = 0;
+        for (; m + (M + 1) / 2 < p.rows; m += M) dot_rows<D, r, M>(p, n, m);
+        if (m < p.rows) dot_rows<D, r, (M + 1) / 2>(p, n, m);
+    };
+    int64_t n = p.n_begin;
+    for (; n + R <= p.n_end; n += R) rows_from(Index<R>{}, n);
+    for (; n < p.n_end; ++n) rows_from(Index<1>{}, n);
+}
+
+/// Few rows of x. Three weight rows times four rows of x: with more of either, sums would not stay in the registers;
+/// with two, loads are the limit (Zen 3: a tenth slower).
 template <class D>
 void vector_product(const Product& p) {
-    int64_t n = p.n_begin;
-    for (; n + 4 <= p.n_end; n += 4) dot_rows<D, 4>(p, n, p.y + n);
-    for (; n < p.n_end; ++n) dot_rows<D, 1>(p, n, p.y + n);
+    if (p.rows == 1)
+        dot_all<D, 4, 1>(p);
+    else if (p.rows == 2)
+        dot_all<D, 4, 2>(p);
+    else
+        dot_all<D, 3, 4>(p);
 }
 
 /// Elements k_begin .. k_end of a row, as vectors `step` floats apart. k_begin is a multiple of a block. With `pad` the
