@@ -5,8 +5,9 @@ usage: paired.py llama|bench|probe BUSBAR MODEL [--streams 8,16] [--prompt 128] 
   llama   against llama.cpp's llama-batched-bench, which bench/peers/build.py builds: that many prompts at once, then that many
           tokens of each; nothing is sampled there and nothing is served. "all" counts from the first request to the last answer,
           "decode" from when all streams have begun
-  bench   against `busbar bench`, one stream: what the server adds to a token
-  probe   with the live probe's share (--probe 1) against a server without it, after the sums of all weights have been taken; also per
+  bench   against `busbar bench`, one stream: what the server adds to a token, seen by a client that sleeps in between ("decode") and by
+          one that is woken for every token, on the same processors ("decode, client awake")
+  probe   with the live probe against a server without it, after the sums of all weights have been taken; also per
           second of one processor, which a busy machine disturbs less
 Ratio = server / other, median of the rounds and its 95 % interval. stdout: Markdown. stderr: each run.
 """
@@ -36,7 +37,11 @@ class Served:
     def time(self, n):
         before = self.processor_seconds()
         whole, decode, _ = streams.once(self.server.port, self.source, 2000, n, self.o.prompt, self.o.tokens)
-        return {"all": whole, "decode": decode, "a second of one processor": n * self.o.tokens / (self.processor_seconds() - before)}
+        found = {"all": whole, "decode": decode, "a second of one processor": n * self.o.tokens / (self.processor_seconds() - before)}
+        if self.o.what == "bench":
+            found["decode, client awake"] = decode
+            found["decode"] = streams.once(self.server.port, self.source, 2000, n, self.o.prompt, self.o.tokens, sleeps=True)[1]
+        return found
 
     def processor_seconds(self):
         """Of all threads: what others do on the machine shows less in it than in the time on the wall."""
@@ -76,7 +81,8 @@ class Bench:
         self.o = o
 
     def time(self, _):
-        return {"decode": self.program.time("generate", 0, self.o.tokens, self.o.prompt)}
+        decode = self.program.time("generate", 0, self.o.tokens, self.o.prompt)
+        return {"decode": decode, "decode, client awake": decode}
 
     def close(self):
         pass
@@ -114,6 +120,7 @@ def main(arguments):
     p.add_argument("--tokens", type=int, default=64)
     p.add_argument("--rounds", type=int, default=5)
     p.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    p.add_argument("--probe", metavar="PERCENT", help="the server's share for the live probe")
     p.add_argument("--llama-bin", metavar="DIR", help="llama.cpp's tools, built already")
     p.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 31))
     p.add_argument("--json", action="store_true", help="every single figure instead of Markdown")
@@ -121,7 +128,7 @@ def main(arguments):
     o.streams = o.streams or {"llama": [8, 16], "bench": [1], "probe": [1, 8]}[o.what]
     programs_of = []
     try:
-        programs_of.append(Served(o))
+        programs_of.append(Served(o, *(["--probe", o.probe] if o.probe else [])))
         programs_of.append({"llama": BatchedBench, "bench": Bench, "probe": lambda o: Served(o, "--probe", "0")}[o.what](o))
         if o.what == "probe":
             wait_for_sums(programs_of[0].server)

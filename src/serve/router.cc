@@ -96,6 +96,19 @@ Router::Verdict Router::submit(const std::vector<std::shared_ptr<Job>>& jobs) {
 // The portable state of an answer is what was generated: another replica replays it and goes on, and since a draw
 // depends on seed and position alone, it draws what would have been drawn.
 void Router::move_on(std::vector<std::shared_ptr<Job>> jobs) {
+    struct Target {
+        std::shared_ptr<Replica> replica;
+        int64_t load;
+        std::vector<std::shared_ptr<Job>> jobs;
+    };
+    std::vector<Target> targets;
+    for (const auto& replica : by_load()) {
+        const ReplicaStatus s = replica->status();
+        targets.push_back({replica, s.running + s.waiting, {}});
+    }
+    const auto no_other = [](const std::shared_ptr<Job>& job) {
+        end_job(job, Finish::none, "the chip failed, and there is no other");
+    };
     for (const auto& job : jobs) {
         if (job->cancelled) {
             end_job(job, Finish::interrupted, "");
@@ -107,13 +120,28 @@ void Router::move_on(std::vector<std::shared_ptr<Job>> jobs) {
         }
         job->request.resume = job->generated;
         if (!job->generated.empty() && job->on_moved) job->on_moved();
-        bool taken = false;
-        for (const auto& replica : by_load())
-            if ((taken = replica->adopt({job}))) break;
-        if (taken)
-            ++moves_;
-        else
-            end_job(job, Finish::none, "the chip failed, and there is no other");
+        const auto least = std::ranges::min_element(targets, {}, &Target::load);
+        if (least == targets.end()) {
+            no_other(job);
+            continue;
+        }
+        ++least->load;
+        least->jobs.push_back(job);
+    }
+    // Together, so that one step replays all of them; where a replica broke just now, each goes where it can.
+    for (const Target& t : targets) {
+        if (t.jobs.empty()) continue;
+        if (t.replica->adopt(t.jobs)) {
+            moves_ += t.jobs.size();
+            continue;
+        }
+        for (const auto& job : t.jobs) {
+            const auto others = by_load();
+            if (std::ranges::any_of(others, [&](const auto& r) { return r->adopt({job}); }))
+                ++moves_;
+            else
+                no_other(job);
+        }
     }
 }
 
@@ -127,7 +155,7 @@ double Router::limit_of(const ReplicaStatus& s, size_t usable) const {
     return usable > 1 && s.step_limit > 0 ? std::min(options_.hang_seconds, s.step_limit) : options_.hang_seconds;
 }
 
-void Router::watch(bool reopens) {
+double Router::watch(bool reopens) {
     // Time that this thread itself was kept from running says nothing about a chip: the machine stood still.
     constexpr double longest_look = 0.2;
     const double now = seconds_since_start(), passed = std::min(longest_look, now - watched_at_);
@@ -135,6 +163,7 @@ void Router::watch(bool reopens) {
     const auto replicas = all();
     const auto usable =
         static_cast<size_t>(std::ranges::count_if(replicas, [](auto& r) { return r->status().usable; }));
+    double next = options_.hang_seconds > 0 ? options_.hang_seconds : 1;
     for (const auto& r : replicas) {
         if (options_.hang_seconds <= 0) break;
         const ReplicaStatus s = r->status();
@@ -146,13 +175,17 @@ void Router::watch(bool reopens) {
             p->watched = p->step_began == s.step_began ? p->watched + passed : std::min(passed, now - s.step_began);
             p->step_began = s.step_began;
             limit = limit_of(s, usable);
-            if (p->watched < limit) continue;
+            if (p->watched < limit) {
+                next = std::min(next, limit - p->watched);
+                continue;
+            }
         }
         ++losses_;
         ++hung_;
         move_on(r->abandon(fmt::format("a step took longer than {:.2f} s", limit)));
     }
     if (reopens && options_.reopen_seconds > 0 && !mending_) schedule();
+    return next;
 }
 
 // One at a time: opening takes memory and processors.

@@ -33,8 +33,9 @@ class Router {
     Verdict submit(const std::vector<std::shared_ptr<Job>>& jobs);
     /// Within one step, wherever the job is.
     void cancel(Job& job);
-    /// Looks for replicas that hang and, if told so, for those to open again; often, by one thread.
-    void watch(bool reopens);
+    /// Looks for replicas that hang and, if told so, for those to open again; often, by one thread. Returns in how many
+    /// seconds a step under way will have taken too long: it is seen then if somebody looks then.
+    double watch(bool reopens);
     bool usable() const;
     /// True where the router cannot be destroyed now: a replica's step or its opening does not end.
     bool hangs() const;

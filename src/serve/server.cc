@@ -86,7 +86,7 @@ Server::State::State(ServeOptions o)
         log.write({{"remote", remote}, {"status", status}, {"refused", reason}});
     };
     hooks.signal = [this](int n) { signal(n); };
-    hooks.tick = [this] { tick(); };
+    hooks.tick = [this] { return tick(); };
     http = std::make_unique<HttpServer>(options.host, options.port, options.http, std::move(hooks),
                                         std::vector<int>{SIGINT, SIGTERM, SIGHUP});
     if (!http->loopback() && options.keys.empty())
@@ -223,12 +223,15 @@ void Server::State::begin_drain() {
     http->drain();
 }
 
-void Server::State::tick() {
-    if (is_ready) router->watch(!draining);
-    if (!draining) return;
+double Server::State::tick() {
+    const double look_again = is_ready ? router->watch(!draining) : 1;
+    if (!draining) return look_again;
     const double now = seconds_since_start();
-    if (http->answering() == 0 || (cut && now > drain_until + 2)) return http->stop();
-    if (cut || now < drain_until) return;
+    if (http->answering() == 0 || (cut && now > drain_until + 2)) {
+        http->stop();
+        return 1;
+    }
+    if (cut || now < drain_until) return look_again;
     cut = true;
     size_t n = 0;
     std::map<uint64_t, std::weak_ptr<Completion>> all;
@@ -242,6 +245,7 @@ void Server::State::tick() {
             for (const auto& job : completion->stop("the server stops; ask again")) router->cancel(*job);
         }
     note("the grace time is over: {} answers were cut", n);
+    return look_again;
 }
 
 Server::Server(ServeOptions options) : state_(std::make_unique<State>(std::move(options))) {}

@@ -53,7 +53,7 @@ struct Server::State {
     // server.cc: the life of the process and the way to a handler.
     void handle(HttpRequest request, std::shared_ptr<HttpReply> reply);
     void signal(int number);
-    void tick();
+    double tick();
     void begin_drain();
     void check_access(Call& call) const;
     void answer(const Call& call, int status, const Json& body, HttpHeaders headers = {});

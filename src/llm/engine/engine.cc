@@ -224,8 +224,9 @@ void Engine::take_with_drafts(Active& a) {
     take_rows(a, 1 + drafts_);
 }
 
-// Decoding sequences first, one row each, so that a long prompt never keeps them waiting for more than one chunk;
-// prompts share the rest, so that a short one is not kept waiting by a long one.
+// Decoding sequences first, one row each, so that a long prompt never keeps them waiting for more than one chunk. Then
+// answers that were under way elsewhere, whose clients see the pause. Prompts share the rest, so that a short one is
+// not kept waiting by a long one.
 void Engine::make_record() {
     in_step_.clear();
     drafts_ = 0;
@@ -245,9 +246,13 @@ void Engine::make_record() {
     int64_t rows = std::min(prompt_rows(!in_step_.empty()), layout.max_rows - header.rows);
     if (!prompts.empty())
         std::rotate(prompts.begin(), prompts.begin() + static_cast<int64_t>(turn_++ % prompts.size()), prompts.end());
+    const auto replayed = static_cast<size_t>(
+        std::stable_partition(prompts.begin(), prompts.end(), [](const Active* a) { return !a->generated.empty(); }) -
+        prompts.begin());
     for (size_t i = 0; i < prompts.size() && rows > 0; ++i) {
         if (header.logit_rows == layout.max_logit_rows) break;
-        const int64_t share = std::max(least, rows / static_cast<int64_t>(prompts.size() - i));
+        const size_t sharing = (i < replayed ? replayed : prompts.size()) - i;
+        const int64_t share = std::max(least, rows / static_cast<int64_t>(sharing));
         const int64_t n = std::min({prompts[i]->left(), share, rows});
         take_rows(*prompts[i], n);
         rows -= n;

@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 #include <sys/socket.h>
 
+#include <algorithm>
 #include <atomic>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/ip/tcp.hpp>
@@ -55,7 +56,7 @@ struct HttpServer::State : std::enable_shared_from_this<State> {
 
     void accept();
     void take(tcp::socket socket);
-    void tick();
+    void tick(double seconds = 0.1);
     void wait_for_signal();
 };
 
@@ -470,14 +471,13 @@ void HttpServer::State::take(tcp::socket socket) {
     if (full) c->refuse_now(503, "too many connections are open");
 }
 
-void HttpServer::State::tick() {
-    ticker.expires_after(std::chrono::milliseconds(100));
+void HttpServer::State::tick(double seconds) {
+    ticker.expires_at(in(seconds));
     ticker.async_wait([self = shared_from_this()](Code error) {
         if (error) return;
         const auto now = Clock::now();
         for (auto c = self->connections.begin(); c != self->connections.end();) (*c++)->check_deadline(now);
-        self->hooks.tick();
-        self->tick();
+        self->tick(std::clamp(self->hooks.tick(), 0.001, 0.1));
     });
 }
 

@@ -58,7 +58,7 @@ class HttpServer {
         /// What the wire refused before anyone saw it (bad syntax, too large, too slow): status and reason for the log.
         std::function<void(const std::string& remote, int status, std::string_view reason)> refused;
         std::function<void(int signal)> signal;
-        std::function<void()> tick;  ///< ten times a second
+        std::function<double()> tick;  ///< ten times a second, or after fewer seconds if it says so
     };
     /// Binds and listens. Throws Error{usage} for an address that is none, Error{bad_input} where the port is taken.
     HttpServer(const std::string& host, int port, const HttpLimits& limits, Hooks hooks,
