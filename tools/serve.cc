@@ -44,6 +44,13 @@ int64_t cache_pages(const ServeFlags& f, const LoadOptions& load, const DecoderC
     return std::min(per_context * load.sequences, std::max(affordable, per_context));
 }
 
+// Sequences of one replica: room for its own answers and for its share of those that one other loses, since an answer
+// under way cannot wait for another one to end.
+int64_t sequences_of(const ServeFlags& f) {
+    const auto others = static_cast<int64_t>(f.replicas.size()) - 1;
+    return others < 1 ? f.sequences : f.sequences + ceil_div(f.sequences, others);
+}
+
 // The kernels of every bucket: replicas with the same ones give the same bits in invariant order.
 std::string kernels_of(const LoadedModel& model) {
     std::string out;
@@ -59,11 +66,10 @@ OpenModel open_replica(const ServeFlags& f, const std::string& chip, bool again 
     if (!chip.empty()) common.chip = chip;
     const DecoderConfig config = read_config(open_model_file(common.model));
     OpenModel model = open_model(common, [&](LoadOptions& load) {
-        load.sequences = f.sequences;
+        load.sequences = load.logit_rows = sequences_of(f);
         load.cache_pages = cache_pages(f, load, config);
-        load.logit_rows = f.sequences;
         load.speculate = f.speculate != "off";
-        load.chunk = std::max<int64_t>(load.chunk, f.sequences);
+        load.chunk = std::max<int64_t>(load.chunk, load.sequences);
     });
     print_placement(model);
     return model;
@@ -167,6 +173,7 @@ int serve(ServeFlags f) {
     f.serve.version = BUSBAR_VERSION;
     f.serve.http.connections = static_cast<size_t>(f.connections);
     f.serve.engine = {f.step_ms / 1000, 4 * f.step_ms / 1000, true};
+    f.serve.engine.most_fresh = f.sequences;
     f.serve.engine.speculate = *parse_speculate(f.speculate);
     f.serve.probe.share = f.probe_percent / 100;
     f.serve.end_now = [](int code) { ::_exit(code); };

@@ -59,9 +59,9 @@ def stream(port, prompt, tokens, events, begin, troubles, sleeps=False):
                   f"Content-Length: {len(body)}\r\n\r\n{body}".encode())
         tail = b""
         while part := s.recv(65536):
-            if sleeps and not events:
-                s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1 << 19)
             events += [time.perf_counter()] * (part.count(b"data: {") if sleeps else b"data: {" in part)
+            if sleeps and events:
+                s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1 << 19)
             tail = (tail + part)[-600:]
     if f'"completion_tokens":{tokens},'.encode() not in tail or b"data: [DONE]" not in tail:
         troubles.append(tail)

@@ -15,10 +15,10 @@ def faulty(options):
 
 @unittest.skipUnless(os.path.exists(os.path.join(os.path.dirname(harness.BUSBAR), "libbusbar_chip_faulty.so")), "the faulty chip is not built")
 class Failover(unittest.TestCase):
-    def server(self, *chips, more=()):
+    def server(self, *chips, more=(), sequences=8):
         """Without the gate, whose own steps would meet the fault: a chip that hangs would never be ready."""
         replicas = [word for chip in chips for word in ("--replica", faulty(chip))]
-        return harness.Server("--gate", "off", "--reopen-seconds", "0", "--order", "invariant", "--context", "2048", "--sequences", "8", "--threads", "1", *replicas, *more)
+        return harness.Server("--gate", "off", "--reopen-seconds", "0", "--order", "invariant", "--context", "2048", "--sequences", str(sequences), "--threads", "1", *replicas, *more)
 
     def answers(self, server):
         """Each request's answers, in the order of ASKS, all asked at once; half of them streamed."""
@@ -60,6 +60,25 @@ class Failover(unittest.TestCase):
             self.assertEqual(self.answers(server), undisturbed)
             self.assertEqual((server.metric("busbar_replicas_lost_total"), server.metric("busbar_replicas_hung_total")), (1, 1))
             self.assertIn(b',level="none"} 1', server.ask("GET", "/metrics")[2])
+
+    def test_a_full_replica_takes_them_at_once(self):
+        """Both run as many answers as they may, and others wait: those of the lost one go on before any of the other's ends."""
+        with self.server("fault=lost&step=60", "fault=none", sequences=2) as server:
+            most = []
+
+            def look(events):
+                if len(events) % 20 == 0:
+                    most.append(server.ask("GET", "/status")[2]["chips"][1]["running"])
+
+            def one(i):
+                return server.stream("/v1/completions", {"prompt": "x", "max_tokens": 400, "ignore_eos": True, "seed": i, "logprobs": 1}, look if i == 0 else None)
+            with concurrent.futures.ThreadPoolExecutor(5) as pool:
+                for events in pool.map(one, range(5)):
+                    self.assertEqual(events[-1], "[DONE]")
+                    scores = [e["choices"][0]["logprobs"] or {"tokens": []} for e in events[:-1]]
+                    self.assertEqual(sum(len(s["tokens"]) for s in scores), 400)
+            self.assertGreaterEqual(server.metric("busbar_answers_moved_total"), 2)
+            self.assertEqual(max(most), 4, most)
 
     def test_both_lost(self):
         """A request that two chips failed with is refused; then nothing is ready, and the server still stops as it should."""

@@ -162,6 +162,7 @@ void Engine::admit_waiting() {
     for (auto w = waiting_.begin(); w != waiting_.end();) {
         if (running() == model_.layout().max_sequences) return;
         Active& a = **w;
+        if (options_.most_fresh > 0 && running() >= options_.most_fresh && a.request.resume.empty()) return;
         const auto sibling = requests_.find(a.request.sibling);
         if (sibling != requests_.end() && sibling->second->finish == Finish::none &&
             sibling->second->past.length < static_cast<int64_t>(a.request.prompt.size())) {

@@ -52,6 +52,9 @@ struct EngineOptions {
     /// While one answer is generated alone, drafts of its next tokens are verified with it: the same tokens, in fewer
     /// steps. Off with why_no_drafts() where a step of a few rows may give other bits than steps of one.
     Speculate speculate = Speculate::off;
+    /// Requests that resume nothing run as long as fewer than this run; the sequences beyond are for those that were
+    /// under way elsewhere. 0 = there is no such difference.
+    int64_t most_fresh = 0;
     StepWatch* watch = nullptr;  ///< what it throws is thrown by step(), before a token is handed out
 };
 
