@@ -151,6 +151,7 @@ class AttentionStep : public Step {
         b.key_page_bytes = keys_.page_bytes();
         b.values = values_.at(0, kv_head);
         b.value_page_bytes = values_.page_bytes();
+        if (whole && end < longest(run, rows)) b.after = keys_.at(pages[end / page_positions], kv_head);
         b.maximum = to.maximum;
         b.sum = to.sum;
         b.weighted = to.weighted;

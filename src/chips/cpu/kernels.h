@@ -27,7 +27,8 @@ struct AttentionBlock {
     size_t key_page_bytes = 0;  ///< sums across lanes; the next page is this many bytes on
     const std::byte* values = nullptr;  ///< likewise [64][value_width]
     size_t value_page_bytes = 0;
-    float* maximum = nullptr;  ///< rows * group
+    const std::byte* after = nullptr;  ///< keys of a page that is read next, if that is known: asked for in time
+    float* maximum = nullptr;          ///< rows * group
     float* sum = nullptr;
     float* weighted = nullptr;  ///< rows * group * value_width
     float* scratch = nullptr;   ///< attention_scratch(group) floats, 64-byte aligned
@@ -47,7 +48,7 @@ enum class PageElement : int { f32, f16, bf16 };
 /// All kernels of one instruction set: leaf loops on plain memory, one thread's share each. Which memory, whose share
 /// and when is decided by the steps (step.h), which are compiled for the baseline.
 struct Kernels {
-    const char* name;  ///< "avx2"
+    const char* name;    ///< "avx2"
     bool tiles = false;  ///< the processor has the tiles of product->tile_words
 
     /// y[i] = a[i * step_a] op b[i * step_b]; steps are 0 or 1.

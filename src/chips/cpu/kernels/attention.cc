@@ -31,9 +31,25 @@ struct Seen {
     int32_t query, begin, end;
 };
 
+// What is read after the half page at work, asked for line by line while that is multiplied: a step of few queries is
+// as fast as memory only if memory never waits, and processors do not guess the way through pages of a cache. Each
+// inner step reads `stride` bytes, so that all has been asked for when it is due. Further queries ask for nothing new.
+struct Ahead {
+    const std::byte* at;
+    int64_t stride;
+
+    BUSBAR_INLINE void ask() {
+        for (int64_t line = 0; line < max_stride; line += 64)
+            if (line == 0 || line < stride)
+                __builtin_prefetch(at + line, 0, 2);  // second level: a page fills the first
+        at += stride;
+    }
+    static constexpr int64_t max_stride = 2 * lanes * sizeof(float);
+};
+
 // scores[q][j] = sum over d of q[d] * key[d][j], each in the order of d. N queries share the loads of the keys.
 template <PageElement E, int N>
-void score(const AttentionBlock& b, const std::byte* keys, const Seen* seen, float* scores) {
+void score(const AttentionBlock& b, const std::byte* keys, const Seen* seen, float* scores, Ahead& ahead) {
     const float* q[N];
     int64_t first = page, last = 0;
     for (int i = 0; i < N; ++i) {
@@ -45,6 +61,7 @@ void score(const AttentionBlock& b, const std::byte* keys, const Seen* seen, flo
     for (int64_t j = first / (2 * lanes) * (2 * lanes); j < last; j += 2 * lanes) {
         Floats s[N][2] = {};
         for (int64_t d = 0; d < b.width; ++d) {
+            ahead.ask();
             const Floats k0 = load_page<E>(keys, d * page + j), k1 = load_page<E>(keys, d * page + j + lanes);
             for (int i = 0; i < N; ++i) {
                 const Floats x = splat(q[i][d]);
@@ -125,7 +142,7 @@ void exponentials(const AttentionBlock& b, const Seen& seen, float* scores) {
 // weighted[q] += sum over slots begin .. end of p[q][slot] * value[slot], in the order of the slots.
 template <PageElement E, int N>
 void weigh(const AttentionBlock& b, const std::byte* values, const Seen* seen, const float* scores, int64_t begin,
-           int64_t end) {
+           int64_t end, Ahead& ahead) {
     float* w[N];
     const float* p[N];
     for (int i = 0; i < N; ++i) {
@@ -140,6 +157,7 @@ void weigh(const AttentionBlock& b, const std::byte* values, const Seen* seen, c
             s[i][1] = load(w[i] + at + lanes);
         }
         for (int64_t j = begin; j < end; ++j) {
+            ahead.ask();
             const Floats v0 = load_page<E>(values, j * b.value_width + at),
                          v1 = load_page<E>(values, j * b.value_width + at + lanes);
             for (int i = 0; i < N; ++i) {
@@ -167,22 +185,25 @@ void weigh(const AttentionBlock& b, const std::byte* values, const Seen* seen, c
 // N queries over the values of a page. What all of them see is weighed together, the rest one by one: an unseen slot
 // may hold anything, so it is not even multiplied by 0.
 template <PageElement V, int N>
-void weigh_seen(const AttentionBlock& b, const std::byte* values, const Seen* seen, const float* scores) {
+void weigh_seen(const AttentionBlock& b, const std::byte* values, const Seen* seen, const float* scores, Ahead& ahead) {
     int64_t begin = 0, end = page;
     for (int i = 0; i < N; ++i) {
         begin = seen[i].begin > begin ? seen[i].begin : begin;
         end = seen[i].end < end ? seen[i].end : end;
     }
     if (begin >= end) {
-        for (int i = 0; i < N; ++i) weigh<V, 1>(b, values, seen + i, scores, seen[i].begin, seen[i].end);
+        for (int i = 0; i < N; ++i) weigh<V, 1>(b, values, seen + i, scores, seen[i].begin, seen[i].end, ahead);
         return;
     }
     for (int i = 0; i < N; ++i)
-        if (seen[i].begin < begin) weigh<V, 1>(b, values, seen + i, scores, seen[i].begin, begin);
-    weigh<V, N>(b, values, seen, scores, begin, end);
+        if (seen[i].begin < begin) weigh<V, 1>(b, values, seen + i, scores, seen[i].begin, begin, ahead);
+    weigh<V, N>(b, values, seen, scores, begin, end, ahead);
     for (int i = 0; i < N; ++i)
-        if (end < seen[i].end) weigh<V, 1>(b, values, seen + i, scores, end, seen[i].end);
+        if (end < seen[i].end) weigh<V, 1>(b, values, seen + i, scores, end, seen[i].end, ahead);
 }
+
+template <PageElement E>
+constexpr int64_t stride_of = 2 * lanes*(E == PageElement::f32 ? 4 : 2);
 
 template <PageElement K, PageElement V>
 void attention_of(const AttentionBlock& b) {
@@ -208,15 +229,26 @@ void attention_of(const AttentionBlock& b) {
         // All queries over the keys, then all over the values: half a page stays in the first level cache, a whole one
         // does not.
         int64_t i = 0;
-        for (; i + 4 <= n; i += 4) score<K, 4>(b, keys, seen + i, scores);
-        if (n - i == 3) score<K, 3>(b, keys, seen + i, scores);
-        if (n - i == 2) score<K, 2>(b, keys, seen + i, scores);
-        if (n - i == 1) score<K, 1>(b, keys, seen + i, scores);
+        Ahead ahead = {values, stride_of<V>};
+        for (; i + 4 <= n; i += 4) {
+            score<K, 4>(b, keys, seen + i, scores, ahead);
+            ahead = {keys, 0};
+        }
+        if (n - i == 3) score<K, 3>(b, keys, seen + i, scores, ahead);
+        if (n - i == 2) score<K, 2>(b, keys, seen + i, scores, ahead);
+        if (n - i == 1) score<K, 1>(b, keys, seen + i, scores, ahead);
         for (i = 0; i < n; ++i) exponentials(b, seen[i], scores);
-        for (i = 0; i + 4 <= n; i += 4) weigh_seen<V, 4>(b, values, seen + i, scores);
-        if (n - i == 3) weigh_seen<V, 3>(b, values, seen + i, scores);
-        if (n - i == 2) weigh_seen<V, 2>(b, values, seen + i, scores);
-        if (n - i == 1) weigh_seen<V, 1>(b, values, seen + i, scores);
+        const std::byte* const next = start + page < b.end ? b.keys + b.pages[start / page + 1] * b.key_page_bytes
+                                      : b.after != nullptr ? b.after
+                                                           : values;
+        ahead = {next, next == values ? 0 : stride_of<K>};
+        for (i = 0; i + 4 <= n; i += 4) {
+            weigh_seen<V, 4>(b, values, seen + i, scores, ahead);
+            ahead = {values, 0};
+        }
+        if (n - i == 3) weigh_seen<V, 3>(b, values, seen + i, scores, ahead);
+        if (n - i == 2) weigh_seen<V, 2>(b, values, seen + i, scores, ahead);
+        if (n - i == 1) weigh_seen<V, 1>(b, values, seen + i, scores, ahead);
     }
 }
 
