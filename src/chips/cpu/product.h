@@ -40,7 +40,7 @@ struct IntegerProduct {
     int64_t y_stride = 0;
     float* scratch = nullptr;            ///< the thread's own, scratch_floats(), 64-byte aligned
 };
-/// Up to so many rows read the panels straight; more unpack them first.
+/// Up to so many rows read the panels straight, all at once; more do so in turn, or unpack them first.
 constexpr int64_t few_integer_rows = 4;
 constexpr int64_t spare_rows = 7;
 /// From so many rows on tiles are used where there are some: half of them would be idle below.

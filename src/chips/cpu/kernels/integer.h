@@ -59,6 +59,22 @@ BUSBAR_INLINE V splat_four(const void* p) {
     return (V)splat_int(read<int32_t>(p));
 }
 
+/// op over all lanes, in halves.
+template <class Op>
+BUSBAR_INLINE int32_t folded(Ints v, const Op& op) {
+    typedef int32_t Eight __attribute__((vector_size(32)));
+    typedef int32_t Four __attribute__((vector_size(16)));
+    Eight eight;
+    if constexpr (lanes == 16)
+        eight = op(read<Eight>(&v), read<Eight>((const uint8_t*)&v + 32));
+    else
+        eight = read<Eight>(&v);
+    Four four = op(read<Four>(&eight), read<Four>((const uint8_t*)&eight + 16));
+    four = op(four, __builtin_shufflevector(four, four, 2, 3, 0, 1));
+    four = op(four, __builtin_shufflevector(four, four, 1, 0, 3, 2));
+    return four[0];
+}
+
 /// values[code], byte by byte, of bytes below 16.
 BUSBAR_INLINE Octets look_up(const void* values, const Octets& packed) {
     const Bytes16 table = read<Bytes16>(values);

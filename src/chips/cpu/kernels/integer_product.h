@@ -342,9 +342,14 @@ struct IntegerFormat {
     void (*two)(const IntegerProduct&);
     void (*four)(const IntegerProduct&);  ///< three as well: a fourth is multiplied and thrown away
     void (*many)(const IntegerProduct&);
+    int64_t straight;  ///< up to so many rows, four at a time from the panel are faster than unpacking it
 };
+/// Where codes are a shift and a mask away, unpacking them for each four rows costs less than writing them down once.
+template <const PanelLayout& L>
+constexpr int64_t straight_rows = lanes == 8 && L.high_bits == 0 && L.group == 32 ? 16 : few_integer_rows;
 template <class As, const PanelLayout& L>
-constexpr IntegerFormat integer_format = {few_rows<As, L, 1>, few_rows<As, L, 2>, few_rows<As, L, 4>, many_rows<As, L>};
+constexpr IntegerFormat integer_format = {few_rows<As, L, 1>, few_rows<As, L, 2>, few_rows<As, L, 4>, many_rows<As, L>,
+                                          straight_rows<L>};
 
 /// Kernels::kernel<layout of the encoding>(), nullptr of its type for an encoding that has no panels.
 template <class Kernels>
@@ -397,10 +402,23 @@ void integer_product(const IntegerProduct& p) {
     const IntegerFormat* const known = kernel_for<InRegisters<As>>(*p.encoding);
     if (known == nullptr) product_lacks(*p.encoding);
     const IntegerFormat& format = *known;
-    if (p.rows > few_integer_rows)
-        format.many(p);
-    else if (p.rows > 0)
-        (p.rows == 1 ? format.one : p.rows == 2 ? format.two : format.four)(p);
+    if (p.rows > format.straight) return format.many(p);
+    const auto few = [&](const IntegerProduct& part) {
+        (part.rows == 1 ? format.one : part.rows == 2 ? format.two : format.four)(part);
+    };
+    if (p.rows > few_integer_rows) {
+        // Panel by panel: it is read from memory once.
+        for (int64_t n = p.n_begin; n < p.n_end; n += panel_outputs)
+            for (int64_t m = 0; m < p.rows; m += few_integer_rows) {
+                IntegerProduct part = p;
+                part.n_begin = n, part.n_end = n + panel_outputs < p.n_end ? n + panel_outputs : p.n_end;
+                part.x += m * p.x_stride, part.y += m * p.y_stride;
+                part.rows = p.rows - m < few_integer_rows ? p.rows - m : few_integer_rows;
+                few(part);
+            }
+    } else if (p.rows > 0) {
+        few(p);
+    }
 }
 
 template <class As>
@@ -414,20 +432,33 @@ size_t integer_scratch_floats() {
 
 typedef int16_t Codes16 __attribute__((vector_size(32)));
 typedef int8_t Signed16 __attribute__((vector_size(16)));
-/// Sixteen codes in the order of byte_place().
-BUSBAR_INLINE Codes16 placed(const int16_t* codes) {
-    const auto c = read<Codes16>(codes);
+/// Sixteen integers that fit into 16 bits. In registers all the way: what is stored in two parts is read back late.
+BUSBAR_INLINE Codes16 narrowed(const Ints* v) {
+#if defined(BUSBAR_AVX2)
+    return (Codes16)_mm256_permute4x64_epi64(_mm256_packs_epi32((__m256i)v[0], (__m256i)v[1]), 0xD8);
+#else
+    Codes16 codes;
+    for (int i = 0; i < 16 / lanes; ++i) {
+        typedef int16_t Part __attribute__((vector_size(2 * lanes)));
+        const Part part = __builtin_convertvector(v[i], Part);
+        memcpy((int16_t*)&codes + i * lanes, &part, sizeof part);
+    }
+    return codes;
+#endif
+}
+/// In the order of byte_place().
+BUSBAR_INLINE Codes16 placed(Codes16 c) {
     return __builtin_shufflevector(c, c, 0, 2, 1, 3, 4, 6, 5, 7, 8, 10, 9, 11, 12, 14, 13, 15);
 }
 // Codes at .. at + 15 of a block.
-BUSBAR_INLINE void put_codes(const int16_t* codes, int at, WordBlock& out) {
-    memcpy(out.codes + at, codes, 32);
+BUSBAR_INLINE void put_codes(Codes16 codes, int at, WordBlock& out) {
+    memcpy(out.codes + at, &codes, 32);
 }
-BUSBAR_INLINE void put_codes(const int16_t* codes, int at, ByteBlock& out) {
+BUSBAR_INLINE void put_codes(Codes16 codes, int at, ByteBlock& out) {
     const auto bytes = __builtin_convertvector(placed(codes), Signed16);
     memcpy(out.codes + at, &bytes, 16);
 }
-BUSBAR_INLINE void put_codes(const int16_t* codes, int at, PlaneBlock& out) {
+BUSBAR_INLINE void put_codes(Codes16 codes, int at, PlaneBlock& out) {
     const auto high = __builtin_convertvector(placed(codes) >> 8, Signed16),
                low = __builtin_convertvector(placed(codes), Signed16);
     memcpy(out.high + at, &high, 16);
@@ -443,26 +474,20 @@ bool round_row(const float* x, int64_t width, std::byte* to) {
             const Ints bits = (Ints)load(x + k + i * lanes) & 0x7FFFFFFF;
             largest = bits > largest ? bits : largest;
         });
-        int32_t top = 0;
-        for (int i = 0; i < lanes; ++i) top = largest[i] > top ? largest[i] : top;
+        const int32_t top = folded(largest, [](auto a, auto b) BUSBAR_INLINE_LAMBDA { return a > b ? a : b; });
         const float amax = read<float>(&top);
         // Steps would be subnormal, or nothing finite would come of it.
         if (top != 0 && !(amax >= 1e-30f && amax <= 1e38f)) return false;
         const float inverse = top == 0 ? 0 : largest_code / amax;
         ActivationSums& sums = out->sums;
         for (int half = 0; half < 2; ++half) {
-            int16_t codes[16];
-            Ints total = {};
+            Ints codes[16 / lanes], total = {};
             unrolled<16 / lanes>([&](auto i) BUSBAR_INLINE_LAMBDA {
-                const Ints code = round_to_int(load(x + k + 16 * half + i * lanes) * splat(inverse));
-                typedef int16_t Part __attribute__((vector_size(2 * lanes)));
-                const Part part = __builtin_convertvector(code, Part);
-                memcpy(codes + i * lanes, &part, sizeof part);
-                total += code;
+                codes[i] = round_to_int(load(x + k + 16 * half + i * lanes) * splat(inverse));
+                total += codes[i];
             });
-            sums.sum[half] = 0;
-            for (int i = 0; i < lanes; ++i) sums.sum[half] += total[i];
-            put_codes(codes, 16 * half, *out);
+            sums.sum[half] = folded(total, [](auto a, auto b) BUSBAR_INLINE_LAMBDA { return a + b; });
+            put_codes(narrowed(codes), 16 * half, *out);
         }
         sums.step = amax / largest_code;
         for (int half = 0; half < 2; ++half) sums.scaled_sum[half] = sums.step * (float)sums.sum[half];
