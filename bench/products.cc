@@ -7,6 +7,7 @@
 // N rounds; every second round runs in reverse order (A B B A).
 #include <fmt/format.h>
 
+#include <sys/mman.h>
 #include <time.h>
 
 #include <algorithm>
@@ -79,19 +80,35 @@ struct Aligned {
     float* p;
 };
 
+/// Large pages, as the chip's own buffers and the one of `busbar bench` for its roof have them.
+struct LargePages {
+    explicit LargePages(size_t bytes) : bytes(bytes), memory(std::aligned_alloc(2 << 20, bytes)) {
+        madvise(memory, bytes, MADV_HUGEPAGE);
+    }
+    ~LargePages() { std::free(memory); }
+    LargePages(const LargePages&) = delete;
+    LargePages& operator=(const LargePages&) = delete;
+    std::byte* data() const { return static_cast<std::byte*>(memory); }
+    size_t size() const { return bytes; }
+
+  private:
+    size_t bytes;
+    void* memory;
+};
+
 struct Bench {
     const Kernels& kernels;
     int rounds;
     const IntegerKernels* integers = nullptr;  ///< of panels; nullptr: of blocks as stored
     bool hot = false;                          ///< the same 64 rows again and again: what arithmetic alone allows
-    std::vector<std::byte> memory;             ///< larger than any cache
+    LargePages memory;                         ///< larger than any cache
     volatile double sink = 0;
 
     Bench(const Kernels& k, int rounds) : kernels(k), rounds(rounds), memory(256 << 20) {
         std::mt19937_64 random(1);
         for (size_t i = 0; i + 8 <= memory.size(); i += 8) {
             const uint64_t v = random() & 0x3F3F3F3F3F3F3F3F;  // finite whatever is taken for a scale
-            std::memcpy(&memory[i], &v, 8);
+            std::memcpy(memory.data() + i, &v, 8);
         }
     }
 
