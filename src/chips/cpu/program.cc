@@ -12,9 +12,26 @@ namespace busbar::cpu {
 
 namespace {
 
-// Who takes what of a call, and how much of it is done; each on its own cache line.
+// The units of a call that belong to one thread: a run of neighbours, which it takes from the front, while others who
+// have nothing left take from the back. So a thread reads weights in the order of their addresses, as one stream:
+// with units dealt out in turn, streams of 64 KB broke off so often that two threads read a third less.
+struct Share {
+    alignas(64) std::atomic<uint64_t> taken{0};  ///< from the front in the upper half, from the back in the lower
+
+    /// The next of units first .. last - 1, or -1.
+    int64_t take(int64_t first, int64_t last, bool back) {
+        uint64_t seen = taken.load(std::memory_order_relaxed);
+        for (;;) {
+            const auto front = static_cast<int64_t>(seen >> 32), behind = static_cast<int64_t>(seen & 0xFFFFFFFF);
+            if (front + behind >= last - first) return -1;
+            if (taken.compare_exchange_weak(seen, seen + (back ? 1 : uint64_t{1} << 32), std::memory_order_relaxed))
+                return back ? last - 1 - behind : first + front;
+        }
+    }
+};
+
+// How much of a call is done.
 struct Counter {
-    alignas(64) std::atomic<int64_t> next{0};
     alignas(64) std::atomic<int32_t> done{0};
 
     void finish(int32_t count, int64_t units) {
@@ -43,6 +60,7 @@ class CpuProgram : public Program {
         }
         first_call_.push_back(calls_.size());
         counters_ = std::make_unique<Counter[]>(calls_.size());
+        shares_ = std::make_unique<Share[]>(calls_.size() * pool.threads());
     }
 
     size_t steps() const override { return steps_.size(); }
@@ -54,10 +72,9 @@ class CpuProgram : public Program {
         run.words = words.data();
         run.shared = shared_.phases();
         const size_t begin = first_call_[first], end = first_call_[last];
-        for (size_t i = begin; i < end; ++i) {
-            counters_[i].next.store(0, std::memory_order_relaxed);
-            counters_[i].done.store(0, std::memory_order_relaxed);
-        }
+        for (size_t i = begin; i < end; ++i) counters_[i].done.store(0, std::memory_order_relaxed);
+        for (size_t i = begin * pool_.threads(); i < end * pool_.threads(); ++i)
+            shares_[i].taken.store(0, std::memory_order_relaxed);
         pool_.run_with_helpers([&](int thread) { walk(run, thread, begin, end); });
         if (const Step* step = run.failed.load())
             throw chip_error(step->name, "[cpu] expected data of the step inside its tables, got {}",
@@ -91,8 +108,14 @@ class CpuProgram : public Program {
                 step->work(run, phase, 0, scratch);
                 count = 1;
             } else {
-                for (int64_t unit; (unit = counters_[i].next.fetch_add(1, std::memory_order_relaxed)) < units; ++count)
-                    step->work(run, phase, unit, scratch);
+                const int threads = pool_.threads();
+                for (int j = 0; j < threads; ++j) {
+                    const int owner = (thread + j) % threads;
+                    const int64_t first = units * owner / threads, last = units * (owner + 1) / threads;
+                    Share& share = shares_[i * threads + owner];
+                    for (int64_t unit; (unit = share.take(first, last, j > 0)) >= 0; ++count)
+                        step->work(run, phase, unit, scratch);
+                }
             }
             if (count > 0) counters_[i].finish(count, units);
         }
@@ -105,6 +128,7 @@ class CpuProgram : public Program {
     std::vector<Call> calls_;
     std::vector<size_t> first_call_;  ///< of each step, and the end
     std::unique_ptr<Counter[]> counters_;
+    std::unique_ptr<Share[]> shares_;  ///< of each call, one per thread
 };
 
 }  // namespace

@@ -95,8 +95,8 @@ class Place {
     std::vector<int64_t> extents_;
 };
 
-/// One resolved call: its work is cut into units, which the threads take from a counter. What a unit computes never
-/// depends on who takes it.
+/// One resolved call: its work is cut into units. Threads take runs of neighbouring ones, and what is left of each
+/// other's. What a unit computes never depends on who takes it.
 class Step {
   public:
     virtual ~Step() = default;
