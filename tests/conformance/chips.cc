@@ -42,7 +42,9 @@ const Prepared& prepared(const OpRow& op) {
 
 std::vector<const KernelRow*> rows_for(const Device& device, const Case& c) {
     const Graph graph = c.graph();
-    return rows_for(device.profile(), graph, graph.nodes()[0], c.binding);
+    std::vector<const KernelRow*> rows = rows_for(device.profile(), graph, graph.nodes()[0], c.binding);
+    std::erase_if(rows, [&](const KernelRow* row) { return !refusal(device.profile(), *row, c).empty(); });
+    return rows;
 }
 
 }  // namespace busbar::conform

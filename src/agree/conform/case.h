@@ -55,6 +55,9 @@ struct Case {
     std::string title() const;
 };
 
+/// Why the chip does not take this very case with this row, "" if it does (Profile::refuses).
+std::string refusal(const Profile& profile, const KernelRow& row, const Case& c);
+
 /// Runs a case. Inputs lie on the device exactly: they were rounded to `Case::cache` or f32 before.
 Outcome run_case(Device& device, const Case& c, const KernelRow* row = nullptr);
 /// The same through a graph of several nodes (the definition), on the oracle.

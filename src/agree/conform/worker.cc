@@ -145,18 +145,6 @@ std::string not_invariant(Device& device, const Unit& u, const Outcome& together
     return "";
 }
 
-std::string refusal(const Profile& profile, const Unit& u) {
-    if (!profile.refuses) return "";
-    const Graph graph = u.c->graph();
-    OpInstance instance{u.suite->op, &u.c->attributes, {}, {}, u.c->binding, {}};
-    for (int v : graph.nodes()[0].inputs) {
-        instance.inputs.push_back(graph.type_of(v));
-        instance.weights.push_back(graph.values()[v].weight.get());
-    }
-    for (int v : graph.nodes()[0].outputs) instance.outputs.push_back(graph.type_of(v));
-    return profile.refuses(*u.row, instance);
-}
-
 Word word_of(Accuracy a) {
     return a == Accuracy::strict ? Word::strict : a == Accuracy::accurate ? Word::accurate : Word::fast;
 }
@@ -168,7 +156,7 @@ void test(Device& device, Device& oracle, const Unit& u, CaseResult& r) {
         r.why = std::move(why);
     };
     const Profile& profile = device.profile();
-    if (std::string why = refusal(profile, u); !why.empty()) return settle(Word::refused, std::move(why));
+    if (std::string why = refusal(profile, *u.row, *u.c); !why.empty()) return settle(Word::refused, std::move(why));
     // The oracle's own rounding to a cache is part of the case; a chip with doubles, or one that keeps no cache in this
     // element, is given what it would store.
     const Case& c = *u.c;
