@@ -9,9 +9,8 @@ namespace busbar::cpu::BUSBAR_ISA {
 
 static void vector(const Product& p) {
     if (p.rows == 0) return;
-    // Past four rows each weight is decoded again for the next four: no matter for plain numbers, too much for blocks.
     const bool plain = p.encoding->block == 1;
-    if (p.rows <= 4 || plain)
+    if (p.rows <= block_rows || plain)
         format_of(*p.encoding).vector_product(p);
     else
         multiply_panels(p);

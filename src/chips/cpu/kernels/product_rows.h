@@ -88,16 +88,26 @@ void dot_all(const Product& p) {
     for (; n < p.n_end; ++n) rows_from(Index<1>{}, n);
 }
 
+/// Rows of x up to which blocks are decoded in registers for all of them. Past four each weight would be decoded again
+/// for the next four: no matter for plain numbers, too much for blocks. One where it is minutes to compile and nobody
+/// waits for the result.
+#if BUSBAR_LANES == 4 || defined(BUSBAR_SANITIZED)
+constexpr int64_t block_rows = 1;
+#else
+constexpr int64_t block_rows = 4;
+#endif
+
 /// Few rows of x. Three weight rows times four rows of x: with more of either, sums would not stay in the registers;
 /// with two, loads are the limit (Zen 3: a tenth slower).
 template <class D>
 void vector_product(const Product& p) {
-    if (p.rows == 1)
-        dot_all<D, 4, 1>(p);
-    else if (p.rows == 2)
-        dot_all<D, 4, 2>(p);
-    else
-        dot_all<D, 3, 4>(p);
+    if (p.rows == 1) return dot_all<D, 4, 1>(p);
+    if constexpr (D::plain || block_rows > 1) {
+        if (p.rows == 2)
+            dot_all<D, 4, 2>(p);
+        else
+            dot_all<D, 3, 4>(p);
+    }
 }
 
 /// Elements k_begin .. k_end of a row, as vectors `step` floats apart. k_begin is a multiple of a block. With `pad` the
