@@ -11,6 +11,19 @@
 
 namespace busbar::cpu::BUSBAR_ISA {
 
+/// multiply(i, sums[m][h], w, row) for `steps` registers of codes w = code(i, h) and what x(m, i) points at as `row`.
+template <class Codes, int M, int steps, class Sum, class Code, class X, class Multiply>
+BUSBAR_INLINE void each_product(Sum* sums, const Code& code, const X& x, const Multiply& multiply) {
+    unrolled<steps>([&](auto i) BUSBAR_INLINE_LAMBDA {
+        Codes w[parts];
+        unrolled<parts>([&](auto h) BUSBAR_INLINE_LAMBDA { w[h] = code(i, h); });
+        unrolled<M>([&](auto m) BUSBAR_INLINE_LAMBDA {
+            const auto row = splat_four<Codes>(x(m, i));
+            unrolled<parts>([&](auto h) BUSBAR_INLINE_LAMBDA { multiply(i, sums[m * parts + h], w[h], row); });
+        });
+    });
+}
+
 /// Activations of 16 bits, two at a time.
 struct AsWords {
     using Block = WordBlock;
@@ -35,15 +48,8 @@ struct AsWords {
     /// sums[m][h] += the products of `steps` registers of codes, code(i, h), with x(m, i).
     template <bool narrow, int M, int steps, class Code, class X>
     BUSBAR_INLINE static void dot(Ints* sums, const Code& code, const X& x) {
-        unrolled<steps>([&](auto i) BUSBAR_INLINE_LAMBDA {
-            Codes w[parts];
-            unrolled<parts>([&](auto h) BUSBAR_INLINE_LAMBDA { w[h] = code(i, h); });
-            unrolled<M>([&](auto m) BUSBAR_INLINE_LAMBDA {
-                const auto row = splat_four<Codes>(x(m, i));
-                unrolled<parts>([&](auto h) BUSBAR_INLINE_LAMBDA {
-                    sums[m * parts + h] = dot_pairs(sums[m * parts + h], w[h], row);
-                });
-            });
+        each_product<Codes, M, steps>(sums, code, x, [](auto, Ints& sum, Codes w, Codes row) BUSBAR_INLINE_LAMBDA {
+            sum = dot_pairs(sum, w, row);
         });
     }
 };
@@ -94,17 +100,13 @@ struct AsBytes {
     BUSBAR_INLINE static void dot(Ints* sums, const Code& code, const X& x) {
         if constexpr (narrow) {
             __m256i part[M * parts];
-            unrolled<steps>([&](auto i) BUSBAR_INLINE_LAMBDA {
-                Codes w[parts];
-                unrolled<parts>([&](auto h) BUSBAR_INLINE_LAMBDA { w[h] = code(i, h); });
-                unrolled<M>([&](auto m) BUSBAR_INLINE_LAMBDA {
-                    const auto row = splat_four<Codes>(x(m, i));
-                    unrolled<parts>([&](auto h) BUSBAR_INLINE_LAMBDA {
-                        __m256i& p = part[m * parts + h];
-                        p = i == 0 ? products(w[h], row) : added(p, products(w[h], row));
-                    });
-                });
-            });
+            each_product<Codes, M, steps>(part, code, x,
+                                          [](auto i, __m256i& sum, Codes w, Codes row) BUSBAR_INLINE_LAMBDA {
+                                              if constexpr (i == 0)
+                                                  sum = products(w, row);
+                                              else
+                                                  sum = added(sum, products(w, row));
+                                          });
             unrolled<M * parts>([&](auto j) BUSBAR_INLINE_LAMBDA { sums[j] = widened(sums[j], part[j]); });
         } else {
             unrolled<steps / 2>([&](auto i) BUSBAR_INLINE_LAMBDA {
@@ -124,15 +126,8 @@ struct AsBytes {
 #else
     template <bool narrow, int M, int steps, class Code, class X>
     BUSBAR_INLINE static void dot(Ints* sums, const Code& code, const X& x) {
-        unrolled<steps>([&](auto i) BUSBAR_INLINE_LAMBDA {
-            Codes w[parts];
-            unrolled<parts>([&](auto h) BUSBAR_INLINE_LAMBDA { w[h] = code(i, h); });
-            unrolled<M>([&](auto m) BUSBAR_INLINE_LAMBDA {
-                const auto row = splat_four<Codes>(x(m, i));
-                unrolled<parts>([&](auto h) BUSBAR_INLINE_LAMBDA {
-                    sums[m * parts + h] = dot_fours(sums[m * parts + h], w[h], row);
-                });
-            });
+        each_product<Codes, M, steps>(sums, code, x, [](auto, Ints& sum, Codes w, Codes row) BUSBAR_INLINE_LAMBDA {
+            sum = dot_fours(sum, w, row);
         });
     }
 #endif
