@@ -15,8 +15,8 @@ struct WrongSum {
 
 /// Freivalds' check of y = W x, all outputs of all rows at once: with random signs r, the sum of r y must be the sum of
 /// (W^T r) x, up to eight sigma of what a kernel with this rounding may round in all outputs together. The first row
-/// that is wrong, nothing if none is. `out`: the element that y was stored in. Outputs that are no number are wrong,
-/// unless an input is.
+/// that is wrong, nothing if none is. `out`: the element that y was stored in. Outputs that are no finite number
+/// are wrong, unless an input is, or inputs and weights are so large that one may be.
 std::optional<WrongSum> check_sums(const WeightSums& sums, const StoredTensor& tensor, const Array& x, const Array& y,
                                    const Rounding& rounding, Element out);
 

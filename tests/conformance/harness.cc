@@ -3,6 +3,7 @@
 
 #include <cstring>
 
+#include "agree/sum_check.h"
 #include "chips.h"
 #include "wrong_device.h"
 
@@ -49,6 +50,38 @@ TEST(Harness, judges_single_numbers) {
     EXPECT_FALSE(judge(zeros, got, spread, Element::f32, Kind::real).agrees);
     for (double& x : got.data) x = 1 + 1.4e-3;
     EXPECT_TRUE(judge(zeros, got, spread, Element::f32, Kind::real).agrees);
+}
+
+// Errors of just the predicted size are no fault, however few they are.
+TEST(Harness, honest_errors_pass_whatever_their_number) {
+    Random random("honest");
+    for (int n : {1, 2, 5, 20, 60, 200})
+        for (int run = 0; run < 2000; ++run) {
+            const Array y{{n}, std::vector<double>(n, 1)};
+            Array got = y;
+            for (double& x : got.data) x += 1e-3 * random.normal();
+            const Verdict v =
+                judge(y, got, {Bound::Kind::spread, std::vector<double>(n, 1e-3)}, Element::f64, Kind::real);
+            EXPECT_TRUE(v.agrees) << n << ": " << v.why;
+        }
+}
+
+// A number beyond what the chip can hold is not a wrong one; where all can be held, an infinity is.
+TEST(Harness, sums_of_products_may_overflow_where_numbers_are_that_large) {
+    const StoredTensor tensor = *plain_weight(filled_with({2, 2}, 1), encoding_f32);
+    const agree::WeightSums sums{{1, -1}, {2, 3}, {13, 13}};
+    const auto wrong = [&](double x, Element out) {
+        return agree::check_sums(sums, tensor, {{1, 2}, {x, x}}, {{1, 2}, {INFINITY, 0}}, declared_f32(), out)
+            .has_value();
+    };
+    EXPECT_TRUE(wrong(1, Element::f32));
+    EXPECT_FALSE(wrong(1e38, Element::f32));
+    EXPECT_FALSE(wrong(1e38, Element::f64)) << "f32 sums overflow";
+    EXPECT_TRUE(wrong(1e4, Element::f32));
+    EXPECT_FALSE(wrong(1e4, Element::f16));
+    EXPECT_EQ(largest_finite(Element::f16), 65504);
+    EXPECT_EQ(largest_finite(Element::f32), std::numeric_limits<float>::max());
+    EXPECT_EQ(largest_finite(Element::f64), std::numeric_limits<double>::max());
 }
 
 TEST(Harness, ulp_is_the_distance_to_the_next_number) {

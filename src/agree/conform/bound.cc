@@ -54,6 +54,11 @@ double significant_bits(Element e) {
     return largest_code(e) > 0 ? bits_of(e) - 1 : -std::log2(unit_roundoff(e));
 }
 
+double largest_finite(Element e) {
+    const Format f = format_of(e);
+    return std::ldexp(2 - std::ldexp(1.0, 1 - f.significand), 1 - f.smallest);
+}
+
 double ulp_at(double y, Element e) {
     const Format f = format_of(e);
     const int exponent = y == 0 || !std::isfinite(y) ? f.smallest : std::max(std::ilogb(y), f.smallest);
@@ -71,6 +76,13 @@ double Judged::half_ulp(double y) const {
 }
 double Judged::smallest_normal() const {
     return std::ldexp(1.0, format_of(out).smallest);
+}
+
+// What the RMS of this many independent errors of the predicted sigma exceeds once in some 3 million cases, or 1.5, the
+// limit from about 60 errors on: the root of a chi-square quantile, by Wilson and Hilferty's approximation at 5 sigma.
+static double largest_rms(double independent) {
+    const double variance = 2 / (9 * independent);
+    return std::max(1.5, std::pow(1 - variance + 5 * std::sqrt(variance), 1.5));
 }
 
 Verdict judge(const Array& oracle, const Array& got, const Bound& bound, Element out, Kind kind) {
@@ -117,14 +129,12 @@ Verdict judge(const Array& oracle, const Array& got, const Bound& bound, Element
         }
     }
     if (bound.kind == Bound::Kind::spread && counted > 0) {
-        // Of few outputs an honest RMS may be larger by chance: 1.5 is the limit from some 32 outputs on.
         const auto all = static_cast<double>(counted);
         const double rms = std::sqrt(squares / all),
-                     independent = bound.independent > 0 ? std::min(bound.independent, all) : all,
-                     limit = std::max(1.5, 1 + 4 / std::sqrt(2 * independent));
+                     limit = largest_rms(bound.independent > 0 ? std::min(bound.independent, all) : all);
         if (rms > limit && v.agrees) {
             v.agrees = false;
-            v.why = fmt::format("RMS(e / sigma) {:.2f} above {:.2f} over {} outputs", rms, limit, counted);
+            v.why = fmt::format(": RMS(e / sigma) {:.2f} above {:.2f} over {} outputs", rms, limit, counted);
         }
         v.worst = std::max(v.worst, rms / limit);
     }

@@ -37,6 +37,7 @@ double unit_roundoff(Element e);
 int largest_code(Element activation);
 /// Significant bits of a number rounded to `e`; of integers, those of the largest of a block.
 double significant_bits(Element e);
+double largest_finite(Element e);
 /// Distance between neighbours of `e` at |y|.
 double ulp_at(double y, Element e);
 

@@ -111,8 +111,11 @@ Bound product_bound(const Judged& j, const Array& w, const Array& oracle) {
         b.limit.push_back(
             spread.sigma(x.data.data() + i / outputs * width, w.data.data() + i % outputs * width, width));
     if (significant_bits(j.rounding.activation) < significant_bits(j.rounding.accumulate) && outputs > 0)
-        for (int64_t m = 0; m < oracle.count() / outputs; ++m)
-            b.independent += independent_of_row(x.data.data() + m * width, w, largest_code(j.rounding.activation));
+        for (int64_t m = 0; m < oracle.count() / outputs; ++m) {
+            const double* row = x.data.data() + m * width;
+            if (!std::all_of(row, row + width, [](double v) { return std::isfinite(v); })) continue;  // nor judged
+            b.independent += independent_of_row(row, w, largest_code(j.rounding.activation));
+        }
     return b;
 }
 
