@@ -142,9 +142,11 @@ BUSBAR_INLINE Floats add_group(Floats sum, Ints dot, Floats scale, Floats least,
     return sum;
 }
 
-/// What the sums of group g start from, so that the offset is off in the end.
+/// What the sums of group g start from, so that the offset is off in the end. Sums of spare rows may be any numbers,
+/// which without sign may overflow.
 BUSBAR_INLINE Ints less_offset(int offset, const ActivationSums& x, int group, int g) {
-    return splat_int(-offset * (group == 32 ? x.sum[0] + x.sum[1] : x.sum[g]));
+    const uint32_t sum = group == 32 ? (uint32_t)x.sum[0] + (uint32_t)x.sum[1] : (uint32_t)x.sum[g];
+    return splat_int((int32_t)(0u - (uint32_t)offset * sum));
 }
 
 /// Row m of x, whose rows are `stride` bytes apart.
