@@ -69,9 +69,8 @@ class CpuDevice : public Device {
         profile_.memory_bytes = {static_cast<double>(memory_), Figure::Origin::driver};
         // Guesses for predictions until measure_roofs(): what a thread of a server reads, two units at 2.5 GHz.
         profile_.read_bytes_per_s = {12e9 * pool_.threads(), Figure::Origin::unknown};
-        const double lanes = kernels_.name == std::string_view("avx512") || kernels_.tiles ? 16
-                             : std::string_view(kernels_.name) == "avx2"                   ? 8
-                                                                                           : 2;
+        const std::string_view name = kernels_.name;
+        const double lanes = name == "portable" ? 2 : name == "avx2" ? 8 : 16;
         profile_.flops_per_s = {2.5e9 * 4 * lanes * pool_.threads(), Figure::Origin::unknown};
         profile_.step_overhead_s = pool_.threads() == 1 ? 5e-8 : 5e-7;
         PackedForm form;
@@ -84,11 +83,14 @@ class CpuDevice : public Device {
         if (kernels_.product->words != nullptr) profile_.forms.push_back(panels());
         add_rows();
         profile_.refuses = [this](const KernelRow& row, const OpInstance& op) -> std::string {
-            if (row.rounding.activation != Element::i8) return "";
-            for (const StoredTensor* weight : op.weights)
-                if (weight != nullptr && !kernels_.product->bytes->takes(*weight->encoding))
-                    return fmt::format("{} gains nothing from activations of 8 bits on {}", weight->encoding->name,
-                                       kernels_.name);
+            for (const StoredTensor* weight : op.weights) {
+                if (weight == nullptr) continue;
+                const Encoding& e = *weight->encoding;
+                if (row.rounding.activation == Element::i8 && !kernels_.product->bytes->takes(e))
+                    return fmt::format("{} gains nothing from activations of 8 bits on {}", e.name, kernels_.name);
+                if (row.rounding.activation == Element::bf16 && &e != &encoding_bf16)
+                    return fmt::format("{} is not multiplied by activations in bf16", e.name);
+            }
             return "";
         };
     }
@@ -196,15 +198,20 @@ class CpuDevice : public Device {
                 row.form = "as_stored";
                 profile_.rows.push_back(row);
             }
-            if (offer.panels != Element::f64 && profile_.find_form("panels") != nullptr) {
-                const bool bytes = offer.panels == Element::i8;
-                row.name = fmt::format("cpu.{}.panels{}", offer.op->name, bytes ? ".i8" : "");
+            if (offer.rounds == Element::f64) continue;
+            row.rounding.activation = offer.rounds;
+            row.accuracy = offer.rounds == Element::f32  ? Accuracy::strict
+                           : offer.rounds == Element::i8 ? Accuracy::fast
+                                                         : Accuracy::accurate;
+            if (offer.rounds == Element::bf16) {
+                row.name = fmt::format("cpu.{}.as_stored.bf16", offer.op->name);
+                row.form = "as_stored";
+                row.rounding.flushes_denormals = true;
+                if (kernels_.bf16 != nullptr) profile_.rows.push_back(row);
+            } else {
+                row.name = fmt::format("cpu.{}.panels{}", offer.op->name, offer.rounds == Element::i8 ? ".i8" : "");
                 row.form = "panels";
-                row.rounding.activation = offer.panels;
-                row.accuracy = bytes                          ? Accuracy::fast
-                               : offer.panels == Element::i16 ? Accuracy::accurate
-                                                              : Accuracy::strict;
-                profile_.rows.push_back(row);
+                if (profile_.find_form("panels") != nullptr) profile_.rows.push_back(row);
             }
         }
     }
@@ -274,6 +281,10 @@ void CpuDevice::measure() {
 
 }  // namespace
 
+std::unique_ptr<Device> make_cpu_with(const InstructionSet& set, int threads) {
+    return std::make_unique<CpuDevice>(threads, set);
+}
+
 }  // namespace cpu
 
 std::unique_ptr<Device> make_cpu(int threads, std::string_view force_isa) {
@@ -284,7 +295,7 @@ std::unique_ptr<Device> make_cpu(int threads, std::string_view force_isa) {
     if (chosen == nullptr)
         throw usage_error("[cpu] expected an instruction set of this processor ({}), got {}",
                           fmt::join(usable_cpu_isas(), ", "), quote(force_isa));
-    return std::make_unique<cpu::CpuDevice>(threads, *chosen);
+    return cpu::make_cpu_with(*chosen, threads);
 }
 
 std::vector<std::string> usable_cpu_isas() {

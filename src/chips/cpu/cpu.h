@@ -12,7 +12,8 @@ namespace busbar {
 /// its word. Throws Error{usage} if this processor or build does not have the set.
 std::unique_ptr<Device> make_cpu(int threads = 0, std::string_view force_isa = "");
 
-/// Words of the instruction sets that this processor can run, from plain to wide: "portable", "avx2", "avx512", "amx".
+/// Words of the instruction sets that this processor can run, from plain to wide: "portable", "avx2", "avx512",
+/// "avx512_bf16", "amx_bf16", "amx".
 std::vector<std::string> usable_cpu_isas();
 
 /// Measures what this chip can read and multiply with all its threads (about a third of a second) and enters both in

@@ -48,8 +48,9 @@ enum class PageElement : int { f32, f16, bf16 };
 /// All kernels of one instruction set: leaf loops on plain memory, one thread's share each. Which memory, whose share
 /// and when is decided by the steps (step.h), which are compiled for the baseline.
 struct Kernels {
-    const char* name;    ///< "avx2"
-    bool tiles = false;  ///< the processor has the tiles of product->tile_words
+    const char* name;                   ///< "avx2"
+    bool tiles = false;                 ///< the processor has the tiles of product->tile_words
+    const Bf16Kernels* bf16 = nullptr;  ///< one of product's, where the processor has it
 
     /// y[i] = a[i * step_a] op b[i * step_b]; steps are 0 or 1.
     using Binary = void (*)(const float* a, int64_t step_a, const float* b, int64_t step_b, float* y, int64_t n);

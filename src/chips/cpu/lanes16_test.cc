@@ -14,6 +14,8 @@ const ProductKernels* product_kernels_lanes16();
 #define BUSBAR_TILE_MODEL
 #undef __AVX2__
 #undef __AVX512F__
+#include "chips/cpu/kernels/bf16.cc"
+#include "chips/cpu/kernels/bf16_tiles.cc"
 #include "chips/cpu/kernels/integer.cc"
 #include "chips/cpu/kernels/integer_bytes.cc"
 #include "chips/cpu/kernels/product.cc"

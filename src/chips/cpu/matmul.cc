@@ -136,6 +136,7 @@ class BatchStep : public Step {
 
 std::unique_ptr<Step> make_matmul(const Prepare& p) {
     if (p.step.row->form == "panels") return make_panel_matmul(p);
+    if (p.step.row->rounding.activation == Element::bf16) return make_bf16_matmul(p);
     return std::make_unique<MatmulStep>(p);
 }
 std::unique_ptr<Step> make_batch_matmul(const Prepare& p) {

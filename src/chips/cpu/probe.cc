@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstring>
+#include <deque>
 #include <fstream>
 #include <limits>
 
@@ -71,44 +72,91 @@ bool has_avx512() {
 bool has_tiles() {
     constexpr int request_permission = 0x1023, tile_data = 18;  // ARCH_REQ_XCOMP_PERM of Linux
     const Registers seven = cpuid(7);
-    return has_avx512() && all_bits(seven.d, {24, 25}) && (saved_states() & 0x60000) == 0x60000 &&  // amx-tile, -int8
+    return has_avx512() && all_bits(seven.d, {24}) && (saved_states() & 0x60000) == 0x60000 &&  // amx-tile
            syscall(SYS_arch_prctl, request_permission, tile_data) == 0;
 }
 
-// Tiles load at a quarter of their rate while the other thread of a core is busy, and then gain nothing.
-double best_seconds(const IntegerKernels& kernels) {
-    constexpr int64_t rows = 64, outputs = 128, width = 512, tries = 4;
-    const auto row_bytes = static_cast<int64_t>(width / 32 * kernels.block_bytes);
-    std::vector<std::byte> panels(panel_bytes(panel_q4_0, outputs, width)),
-        memory((rows + spare_rows) * row_bytes + 64);
-    std::vector<float> x(width, 1.0f), y(rows * outputs), scratch(kernels.scratch_floats() + 16);
-    const auto aligned = [](auto* p) {
-        return reinterpret_cast<decltype(p)>(round_up(reinterpret_cast<uintptr_t>(p), 64));
-    };
-    std::byte* const rounded = aligned(memory.data());
-    for (int64_t m = 0; m < rows; ++m) kernels.round_row(x.data(), width, rounded + m * row_bytes);
-    double best = std::numeric_limits<double>::max();
-    for (int i = 0; i < tries; ++i) {
-        const auto start = std::chrono::steady_clock::now();
-        kernels.product({&encoding_q4_0, panels.data(), width, 0, outputs, rounded, row_bytes, rows, y.data(), outputs,
-                         aligned(scratch.data())});
-        best = std::min(best, std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
-    }
-    return best;
+bool has_tiles_of_bytes() {
+    return has_tiles() && all_bits(cpuid(7).d, {25});
+}
+bool has_tiles_of_bf16() {
+    return has_tiles() && all_bits(cpuid(7).d, {22});
+}
+bool has_bf16() {
+    return has_avx512() && all_bits(cpuid(7, 1).a, {5});
 }
 
-// The kernels of AVX-512, with tiles.
-const Kernels& tile_kernels() {
-    static const Kernels kernels = [] {
-        Kernels k = avx512::kernels;
-        k.name = "amx", k.tiles = true;
-        return k;
-    }();
-    return kernels;
-}
+// Tiles load at a quarter of their rate while the other thread of a core is busy, and vectors of bf16 pairs have half
+// the rate of f32 on some processors and twice it on others. So it is measured whether they gain anything: products of
+// 64 rows, the best of a few.
+struct Trial {
+    static constexpr int64_t rows = 64, outputs = 128, width = 512, tries = 4;
+    std::vector<float> x = std::vector<float>(rows * width, 1.0f), y = std::vector<float>(rows * outputs);
+    std::vector<std::byte> weight, rounded, scratch;
+
+    static std::byte* of(std::vector<std::byte>& memory, size_t bytes) {
+        memory.resize(bytes + 64);
+        return reinterpret_cast<std::byte*>(round_up(reinterpret_cast<uintptr_t>(memory.data()), 64));
+    }
+    float* scratch_of(size_t floats) { return reinterpret_cast<float*>(of(scratch, floats * sizeof(float))); }
+
+    template <class Body>
+    static double best(const Body& body) {
+        double seconds = std::numeric_limits<double>::max();
+        for (int i = 0; i < tries; ++i) {
+            const auto start = std::chrono::steady_clock::now();
+            body();
+            seconds =
+                std::min(seconds, std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+        }
+        return seconds;
+    }
+    double seconds(const IntegerKernels& kernels) {
+        const auto row_bytes = static_cast<int64_t>(width / 32 * kernels.block_bytes);
+        const std::byte* const panels = of(weight, panel_bytes(panel_q4_0, outputs, width));
+        std::byte* const rows_of_x = of(rounded, (rows + spare_rows) * row_bytes);
+        for (int64_t m = 0; m < rows; ++m) kernels.round_row(x.data() + m * width, width, rows_of_x + m * row_bytes);
+        float* const own = scratch_of(kernels.scratch_floats());
+        return best([&] {
+            kernels.product(
+                {&encoding_q4_0, panels, width, 0, outputs, rows_of_x, row_bytes, rows, y.data(), outputs, own});
+        });
+    }
+    double seconds(const Bf16Kernels& kernels) {
+        const std::byte* const stored = of(weight, outputs * width * 2);
+        std::byte* const rows_of_x = of(rounded, kernels.rounded_bytes(rows, width));
+        float* const own = scratch_of(kernels.scratch_floats());
+        return best([&] {
+            for (int64_t m = 0; m < rows; ++m) kernels.round_row(x.data() + m * width, width, m, rows, rows_of_x);
+            kernels.product({stored, width, 0, outputs, rows_of_x, rows, y.data(), outputs, own});
+        });
+    }
+    double seconds_of_f32(const ProductKernels& kernels) {
+        const std::byte* const stored = of(weight, outputs * width * 2);
+        float* const own = scratch_of(kernels.scratch_floats(width));
+        return best([&] {
+            kernels.panel(
+                {&encoding_bf16, stored, width * 2, width, 0, outputs, x.data(), width, rows, y.data(), outputs, own});
+        });
+    }
+};
 bool tiles_pay() {
     const ProductKernels& products = *avx512::kernels.product;
-    return best_seconds(*products.tile_words) < best_seconds(*products.words);
+    Trial trial;
+    return trial.seconds(*products.tile_words) < trial.seconds(*products.words);
+}
+// By a good deal, since the choice shows in the bits of results: it is not to change from one start to the next.
+bool bf16_pays(const Bf16Kernels& kernels) {
+    Trial trial;
+    return trial.seconds(kernels) < 0.8 * trial.seconds_of_f32(*avx512::kernels.product);
+}
+
+// The kernels of AVX-512, and what some of its processors have besides.
+const Kernels& kernels_with(const char* name, bool tiles, const Bf16Kernels* bf16) {
+    static std::deque<Kernels> all;
+    all.push_back(avx512::kernels);
+    all.back().name = name, all.back().tiles = tiles, all.back().bf16 = bf16;
+    return all.back();
 }
 #endif
 
@@ -132,8 +180,15 @@ const std::vector<InstructionSet>& instruction_sets() {
 #if defined(__x86_64__)
         all.push_back({&avx2::kernels, "avx2+fma+f16c", has_avx2()});
         all.push_back({&avx512::kernels, "avx512+vnni+fma+f16c", has_avx512()});
-        const bool tiles = has_tiles();
-        all.push_back({&tile_kernels(), "avx512+vnni+amx+fma+f16c", tiles, tiles && tiles_pay()});
+        const Bf16Kernels &vectors = *avx512::kernels.product->bf16, &tiles = *avx512::kernels.product->tile_bf16;
+        const bool bf16 = has_bf16(), tiles_of_bf16 = has_tiles_of_bf16(), tiles_of_bytes = has_tiles_of_bytes();
+        all.push_back({&kernels_with("avx512_bf16", false, &vectors), "avx512+vnni+bf16+fma+f16c", bf16,
+                       bf16 && bf16_pays(vectors)});
+        all.push_back({&kernels_with("amx_bf16", false, &tiles), "avx512+vnni+amx-bf16+fma+f16c", tiles_of_bf16,
+                       tiles_of_bf16 && bf16_pays(tiles)});
+        all.push_back({&kernels_with("amx", true, tiles_of_bf16 ? &tiles : nullptr),
+                       tiles_of_bf16 ? "avx512+vnni+amx-int8+amx-bf16+fma+f16c" : "avx512+vnni+amx-int8+fma+f16c",
+                       tiles_of_bytes, tiles_of_bytes && tiles_pay()});
 #endif
         return all;
     }();

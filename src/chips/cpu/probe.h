@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "chips/cpu/kernels.h"
+#include "device/device.h"
 
 namespace busbar::cpu {
 
@@ -16,6 +17,9 @@ struct InstructionSet {
 };
 /// From plain to wide; the last usable one that pays is the choice.
 const std::vector<InstructionSet>& instruction_sets();
+
+/// This chip with the kernels of one of them, or of a test's own.
+std::unique_ptr<Device> make_cpu_with(const InstructionSet& set, int threads);
 
 /// "AMD EPYC", as the processor says itself; "unknown" if it does not.
 std::string processor_name();

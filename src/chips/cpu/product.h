@@ -59,6 +59,27 @@ struct IntegerKernels {
     double (*multiply)(int64_t rounds, int32_t* sink);
 };
 
+/// The same of a bf16 weight as stored with rows of x rounded to bf16. Sums are f32; subnormal numbers count as zero.
+/// The bits depend on the weights, the row of x and the kernels alone.
+struct Bf16Product {
+    const std::byte* weight = nullptr;   ///< row 0 of the whole weight, unaligned
+    int64_t width = 0;                   ///< inputs, any number of them
+    int64_t n_begin = 0, n_end = 0;
+    const std::byte* x = nullptr;        ///< all rows as round_row leaves them
+    int64_t rows = 0;
+    float* y = nullptr;                  ///< y[m * y_stride + n], n counted over the whole weight
+    int64_t y_stride = 0;
+    float* scratch = nullptr;            ///< the thread's own, scratch_floats(), 64-byte aligned
+};
+struct Bf16Kernels {
+    size_t (*rounded_bytes)(int64_t rows, int64_t width);
+    /// Row `row` of `rows` to its place in `all` (64-byte aligned), to nearest, ties to even; false where bf16 cannot
+    /// stand for it (NaN, infinity, numbers near the ends of f32's range), and zeros are then in its place.
+    bool (*round_row)(const float* x, int64_t width, int64_t row, int64_t rows, std::byte* all);
+    void (*product)(const Bf16Product&);
+    size_t (*scratch_floats)();
+};
+
 /// Kernels of one instruction set. All are compiled into every build of that architecture; the probe at start chooses one.
 struct ProductKernels {
     /// Few rows (1 .. 8): unpacks in registers, bound by bandwidth.
@@ -75,6 +96,10 @@ struct ProductKernels {
     /// instruction set has (Kernels::tiles). Activations lie in blocks of their own.
     const IntegerKernels* tile_words = nullptr;
     const IntegerKernels* tile_bytes = nullptr;
+    /// For processors of the instruction set that multiply bf16 numbers (Kernels::bf16): with vectors, and in tiles,
+    /// which add in an order of their own.
+    const Bf16Kernels* bf16 = nullptr;
+    const Bf16Kernels* tile_bf16 = nullptr;
 };
 
 /// By instruction set; nullptr where this build's architecture has no such set. The caller asks the processor first.

@@ -24,6 +24,8 @@ const Offer table[] = {
     {&op_multi_matmul, true, true, Element::i16, 0, 0.7, make_matmul},
     {&op_matmul, false, false, Element::i8, 0, 0.8, make_matmul},
     {&op_multi_matmul, false, false, Element::i8, 0, 0.8, make_matmul},
+    {&op_matmul, false, false, Element::bf16, 0, 0.8, make_matmul},
+    {&op_multi_matmul, false, false, Element::bf16, 0, 0.8, make_matmul},
     {&op_batch_matmul, true, false, none, 0, 0.2, make_batch_matmul},
     {&op_gather_rows, true, true, Element::f32, 0, 0.5, make_gather_rows},
     {&op_transpose, true, false, none, 0, 0.2, make_transpose},

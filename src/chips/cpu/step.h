@@ -128,7 +128,8 @@ struct Offer {
     const OpRow* op;
     bool values;                ///< takes values alone
     bool weights;               ///< takes weights as stored
-    Element panels;             ///< takes weights in panels, with activations rounded to this; f64: it does not
+    Element rounds;             ///< takes weights with activations rounded to this: bf16 ones as stored, else in
+                                ///< panels (f32: unrounded); f64: it does not
     double transcendental_ulp;  ///< declared; tested by the kernels' tests
     double share_of_peak;
     std::unique_ptr<Step> (*make)(const Prepare&);
@@ -139,7 +140,7 @@ using Make = std::unique_ptr<Step>(const Prepare&);
 Make make_add, make_subtract, make_multiply, make_divide, make_exp, make_rsqrt, make_cos, make_sin, make_silu,
     make_gated_silu, make_select;
 Make make_sum, make_mean, make_max, make_softmax, make_rms_norm, make_add_rms_norm;
-Make make_matmul, make_panel_matmul, make_batch_matmul;  // the first two serve multi_matmul too
+Make make_matmul, make_panel_matmul, make_bf16_matmul, make_batch_matmul;  // the first three serve multi_matmul too
 Make make_gather_rows, make_transpose, make_slice, make_concat;
 Make make_rotary_table, make_rotate;
 Make make_cache_append, make_cache_gather, make_cache_mask, make_attention;

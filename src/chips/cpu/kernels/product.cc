@@ -41,6 +41,8 @@ const ProductKernels product_kernels = {
 #if defined(BUSBAR_TILES)
     &tile_word_kernels,
     &tile_byte_kernels,
+    &bf16_kernels,
+    &bf16_tile_kernels,
 #endif
 };
 

@@ -5,5 +5,6 @@
 namespace busbar::cpu::BUSBAR_ISA {
 
 extern const IntegerKernels word_kernels, byte_kernels, tile_word_kernels, tile_byte_kernels;
+extern const Bf16Kernels bf16_kernels, bf16_tile_kernels;
 
 }  // namespace busbar::cpu::BUSBAR_ISA

@@ -1,5 +1,5 @@
 #pragma once
-#include "chips/cpu/kernels/simd.h"
+#include "chips/cpu/kernels/bf16.h"
 
 // The eight tile registers of AMX, each of up to 16 rows of 64 bytes. Where the compiler's target has none, or a test
 // asks for it (BUSBAR_TILE_MODEL), a model in plain C++ stands in: what Intel's manual (Instruction Set Extensions
@@ -48,6 +48,12 @@ BUSBAR_INLINE void tile_dot() {
     else
         asm volatile("tdpbuud %%tmm%c2, %%tmm%c1, %%tmm%c0" ::"i"(C), "i"(A), "i"(B));
 }
+/// c[m][n] += sum of a[m][k] b[k / 2][2 n + k % 2] over the bf16 numbers k of a row of a, those of even and those of
+/// odd k on their own, then both together; each addition rounded to f32 once, subnormal numbers as zero.
+template <int C, int A, int B>
+BUSBAR_INLINE void tile_dot_bf16() {
+    asm volatile("tdpbf16ps %%tmm%c2, %%tmm%c1, %%tmm%c0" ::"i"(C), "i"(A), "i"(B));
+}
 
 #elif defined(BUSBAR_TILE_MODEL)
 #define BUSBAR_TILES 1
@@ -93,6 +99,20 @@ void tile_dot() {
                 const uint8_t a = t.tiles[A][m][k], b = t.tiles[B][k / 4][4 * n + k % 4];
                 sum += (uint32_t)((a_signed ? (int8_t)a : a) * b);
             }
+            memcpy(&t.tiles[C][m][4 * n], &sum, 4);
+        }
+}
+template <int C, int A, int B>
+void tile_dot_bf16() {
+    TileModel& t = tile_model();
+    const auto number = [&](int tile, int row, int i) { return read<uint16_t>(&t.tiles[tile][row][2 * i]); };
+    for (int m = 0; m < t.shapes.rows[C]; ++m)
+        for (int n = 0; n < t.shapes.row_bytes[C] / 4; ++n) {
+            float part[2] = {};
+            for (int k = 0; k < t.shapes.row_bytes[A] / 2; ++k)
+                part[k % 2] = multiply_add_bf16(part[k % 2], number(A, m, k), number(B, k / 2, 2 * n + k % 2));
+            const float both = without_subnormals(part[0] + part[1]);
+            const float sum = without_subnormals(without_subnormals(read<float>(&t.tiles[C][m][4 * n])) + both);
             memcpy(&t.tiles[C][m][4 * n], &sum, 4);
         }
 }
