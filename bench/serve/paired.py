@@ -32,7 +32,11 @@ class Served:
         self.o, self.source = o, random.Random(o.seed)
         self.server = streams.Server(o.busbar, o.model, "--sequences", str(max(o.streams)), "--context", str(o.prompt + o.tokens + 64),
                                      "--threads", str(o.threads), *arguments)
-        self.time(1)  # warm
+        try:
+            self.time(1)  # warm
+        except BaseException:  # whoever made this object has none yet to close
+            self.close()
+            raise
 
     def time(self, n):
         before = self.processor_seconds()

@@ -26,6 +26,13 @@ class Server:
         command = [busbar, "serve", model, "--port", "0", "--access-log", "", *arguments]
         self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
         self.port, self.said = None, []
+        try:
+            self.wait_until_ready()
+        except BaseException:  # nobody has an object to close yet
+            self.close()
+            raise
+
+    def wait_until_ready(self):
         for line in self.process.stderr:
             self.said.append(line)
             found = re.search(r":(\d+) \(the model", line)
