@@ -1,6 +1,7 @@
 #include "dtype/block_codes.h"
 
 #include "base/bytes.h"
+#include "dtype/code_values.h"
 
 namespace busbar {
 
@@ -123,9 +124,6 @@ void mxfp4(const std::byte* p, BlockCodes& b) {
     b.small_scales[0] = u8(p, 0);
     nibbles(p + 1, b.codes);
 }
-
-constexpr int8_t iq4_values[16] = {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
-constexpr int8_t e2m1_doubled[16] = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
 
 struct Row {
     std::string_view encoding;

@@ -29,4 +29,7 @@ struct CodeKind {
 /// nullptr for plain elements.
 const CodeKind* code_kind(const Encoding& encoding);
 
+/// 2^(e - 128), half of an E8M0 scale, for values of E2M1 doubled (e2m1_doubled). Of 255: NaN, as OCP MX has it.
+float half_of_e8m0(uint8_t e);
+
 }  // namespace busbar

@@ -4,6 +4,8 @@
 #include <cstdint>
 
 #include "base/bytes.h"
+#include "dtype/block_codes.h"
+#include "dtype/code_values.h"
 #include "dtype/element.h"
 
 // Plain on purpose: these loops say what a stored block means, and every fast kernel is compared with them.
@@ -53,20 +55,13 @@ ScaleMin scale_min(const std::byte* sc, int j) {
     return {(u8(sc, j + 4) & 15) | (u8(sc, j - 4) >> 6) << 4, u8(sc, j + 4) >> 4 | (u8(sc, j) >> 6) << 4};
 }
 
-/// The 16 values of IQ4_NL and IQ4_XS: steps that are finer near zero, where weights are dense.
-constexpr int8_t iq4_values[16] = {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
+}  // namespace
 
-/// E2M1 doubled, so that the codes are whole numbers; the scale is halved in return.
-constexpr int8_t e2m1_doubled[16] = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
-
-/// Half of an E8M0 scale: 2^(e - 128), built from bits because 2^-128 and 2^-127 are subnormal. Code 255 is NaN (OCP
-/// MX).
-float e8m0_half(uint8_t e) {
+// Built from bits because 2^-128 and 2^-127 are subnormal.
+float half_of_e8m0(uint8_t e) {
     if (e == 255) return std::bit_cast<float>(0x7FC00000u);
     return std::bit_cast<float>(e < 2 ? 0x00200000u << e : static_cast<uint32_t>(e - 1) << 23);
 }
-
-}  // namespace
 
 void decode_f32(const std::byte* blocks, float* out, size_t count) {
     if (count > 0) std::memcpy(out, blocks, count * sizeof(float));
@@ -214,7 +209,7 @@ void decode_iq4_xs(const std::byte* b, float* out, size_t count) {
 // e, qs[16]
 void decode_mxfp4(const std::byte* b, float* out, size_t count) {
     for (; count > 0; --count, b += 17, out += 32) {
-        const float scale = e8m0_half(u8(b, 0));
+        const float scale = half_of_e8m0(u8(b, 0));
         for (int i = 0; i < 32; ++i) out[i] = scale * static_cast<float>(e2m1_doubled[nibble(b + 1, i)]);
     }
 }

@@ -35,8 +35,8 @@ struct ProbeStatus {
 
 /// Freivalds' check of products while they are served (docs/serve.md, "The live probe"). In a probed step the products
 /// that are checked run by themselves - the same kernels, plan and batch - and the check throws ProbeFailure before any
-/// token of the step is handed out. Which products take part goes round, in an order that a chip cannot know. The sums of weights are taken
-/// once, on a thread of lowest priority. One caller at a time, except status().
+/// token of the step is handed out. Which products take part goes round, in an order that a chip cannot know. The sums
+/// of weights are taken once, on a thread of lowest priority. One caller at a time, except status().
 class LiveProbe : public StepWatch, public StepObserver {
   public:
     LiveProbe(const LoadedModel& model, const ProbeOptions& options);

@@ -1,6 +1,8 @@
 #pragma once
 #include <stdint.h>
 
+#include "dtype/code_values.h"
+
 // How quantised weights lie in the form "panels". Included by kernels, so no library and no code beyond constants.
 
 namespace busbar::cpu {
@@ -47,9 +49,6 @@ struct PanelLayout {
     constexpr int block_bytes() const { return high_at() + 64 * high_bits; }
     constexpr int bytes() const { return header_bytes() + blocks() * block_bytes(); }  ///< of a super-block
 };
-
-constexpr int8_t iq4_values[16] = {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
-constexpr int8_t e2m1_doubled[16] = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
 
 // One per encoding.
 constexpr PanelLayout panel_q4_0 = {4, 0, 8, 32, PanelScale::half, false, nullptr};

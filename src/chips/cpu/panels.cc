@@ -1,6 +1,5 @@
 #include "chips/cpu/panels.h"
 
-#include <bit>
 #include <cstring>
 
 #include "base/check.h"
@@ -150,9 +149,7 @@ void decode_panel_row(const PanelLayout& layout, const std::byte* panels, int64_
                         if (layout.minimum) minimum = half(at + layout.scale_bytes());
                         break;
                     case PanelScale::e8m0:  // half of 2^(small - 127): the table holds twice the values
-                        scale = std::bit_cast<float>(small == 255 ? 0x7FC00000u
-                                                     : small < 2  ? 0x00200000u << small
-                                                                  : static_cast<uint32_t>(small - 1) << 23);
+                        scale = half_of_e8m0(small);
                         break;
                     case PanelScale::two_level:
                         scale = half(super) * static_cast<float>(static_cast<int8_t>(small));

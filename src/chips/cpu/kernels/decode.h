@@ -1,5 +1,6 @@
 #pragma once
 #include "chips/cpu/kernels/simd.h"
+#include "dtype/code_values.h"
 
 // Stored blocks to f32 vectors in registers. A product takes any of these structs, so a format is added here and in
 // format.h, and no product changes.
@@ -183,21 +184,13 @@ struct Q8_0 {
     }
 };
 
-/// Values by 4-bit code: IQ4_NL's steps are finer near zero; MXFP4's are E2M1 doubled, with half the scale.
-struct Iq4Values {
-    static constexpr int8_t values[16] = {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
-};
-struct E2m1Doubled {
-    static constexpr int8_t values[16] = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
-};
-
 /// 16 bytes to 32 elements: d * value of code.
-template <class Table, class Use>
+template <const int8_t* values, class Use>
 BUSBAR_INLINE void nibbles_by_value(const uint8_t* q, Floats d, const Use& use) {
 #if BUSBAR_LANES == 16
-    nibbles_from_table(q, d * to_float(load_i8((const uint8_t*)Table::values)), use);
+    nibbles_from_table(q, d * to_float(load_i8((const uint8_t*)values)), use);
 #else
-    const Bytes16 table = read<Bytes16>(Table::values) + 128;
+    const Bytes16 table = read<Bytes16>(values) + 128;
     scaled<128>(lookup_bytes(table, arranged_nibbles(q)), d, use);
 #endif
 }
@@ -209,7 +202,7 @@ struct Iq4Nl {
     static BUSBAR_INLINE Scales scales(const uint8_t* p) { return splat_half(p); }
     template <class Use>
     static BUSBAR_INLINE void decode(const uint8_t* p, Floats d, int, const Use& use) {
-        nibbles_by_value<Iq4Values>(p + 2, d, use);
+        nibbles_by_value<iq4_values>(p + 2, d, use);
     }
 };
 
@@ -225,7 +218,7 @@ struct Mxfp4 {
     }
     template <class Use>
     static BUSBAR_INLINE void decode(const uint8_t* p, Floats d, int, const Use& use) {
-        nibbles_by_value<E2m1Doubled>(p + 1, d, use);
+        nibbles_by_value<e2m1_doubled>(p + 1, d, use);
     }
 };
 

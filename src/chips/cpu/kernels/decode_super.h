@@ -146,7 +146,7 @@ struct Iq4Xs {
     }
     template <class Use>
     static BUSBAR_INLINE void decode(const uint8_t* p, const Scales& s, int g, const Use& use) {
-        nibbles_by_value<Iq4Values>(p + 8 + 16 * g, splat(s.scale[g]), use);
+        nibbles_by_value<iq4_values>(p + 8 + 16 * g, splat(s.scale[g]), use);
     }
 };
 
