@@ -346,7 +346,8 @@ TEST_F(Bf16Op, is_offered_for_bf16_weights_alone_and_not_as_strict) {
             }
     }
     EXPECT_EQ(rows, 2);  // matmul and multi_matmul
-    for (const KernelRow& row : make_cpu(1, "portable")->profile().rows)
+    const auto portable = make_cpu(1, "portable");
+    for (const KernelRow& row : portable->profile().rows)
         EXPECT_NE(row.rounding.activation, Element::bf16) << "no processor without bf16 offers it";
 }
 
