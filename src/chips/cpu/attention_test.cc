@@ -219,7 +219,12 @@ TEST_P(CpuAttention, LongContextIsFoldedInRanges) {
 
 // Alone or together, in one chunk or in many, on any number of threads, beside poisoned pages: the same bits.
 TEST_P(CpuAttention, BitsDependOnTheQueryAlone) {
-    for (const int64_t window : {0, 37, 600})
+#ifdef __SANITIZE_THREAD__  // every access is watched, and threads share the work alike whatever is in view
+    const std::vector<int64_t> windows = {37};
+#else
+    const std::vector<int64_t> windows = {0, 37, 600};
+#endif
+    for (const int64_t window : windows)
         for (const Element element : {Element::f32, Element::bf16}) {
             model = {.heads = 6, .kv_heads = 2, .width = 16, .value_width = 20, .window = window, .element = element};
             q_.clear(), k_.clear(), v_.clear();

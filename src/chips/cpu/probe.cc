@@ -21,10 +21,12 @@ namespace busbar::cpu {
 namespace portable {
 extern const Kernels kernels;
 }
-#if defined(__x86_64__)
+#ifdef BUSBAR_HAS_AVX2
 namespace avx2 {
 extern const Kernels kernels;
 }
+#endif
+#ifdef BUSBAR_HAS_AVX512
 namespace avx512 {
 extern const Kernels kernels;
 }
@@ -42,6 +44,7 @@ Registers cpuid(unsigned leaf, unsigned part = 0) {
     return r;
 }
 
+#ifdef BUSBAR_HAS_AVX2
 // Which register states the operating system saves: a processor may have wider ones that are switched off.
 uint64_t saved_states() {
     if ((cpuid(1).c >> 27 & 1) == 0) return 0;  // OSXSAVE
@@ -61,7 +64,9 @@ bool has_avx2() {
     return (saved_states() & 0x6) == 0x6 && all_bits(one.c, {12, 28, 29}) &&
            all_bits(seven.b, {5, 8});  // fma avx f16c; avx2 bmi2
 }
+#endif
 
+#ifdef BUSBAR_HAS_AVX512
 bool has_avx512() {
     const Registers seven = cpuid(7);
     return has_avx2() && (saved_states() & 0xE6) == 0xE6 && all_bits(seven.b, {16, 17, 30, 31}) &&
@@ -159,6 +164,7 @@ const Kernels& kernels_with(const char* name, bool tiles, const Bf16Kernels* bf1
     return all.back();
 }
 #endif
+#endif
 
 uint64_t number_in(const char* path) {
     std::ifstream in(path);
@@ -177,8 +183,10 @@ uint64_t left_of(const char* limit_path, const char* used_path) {
 const std::vector<InstructionSet>& instruction_sets() {
     static const std::vector<InstructionSet> sets = [] {
         std::vector<InstructionSet> all = {{&portable::kernels, "portable", true}};
-#if defined(__x86_64__)
+#ifdef BUSBAR_HAS_AVX2
         all.push_back({&avx2::kernels, "avx2+fma+f16c", has_avx2()});
+#endif
+#ifdef BUSBAR_HAS_AVX512
         all.push_back({&avx512::kernels, "avx512+vnni+fma+f16c", has_avx512()});
         const Bf16Kernels &vectors = *avx512::kernels.product->bf16, &tiles = *avx512::kernels.product->tile_bf16;
         const bool bf16 = has_bf16(), tiles_of_bf16 = has_tiles_of_bf16(), tiles_of_bytes = has_tiles_of_bytes();

@@ -9,10 +9,12 @@ void product_lacks(const Encoding& encoding) {
                  "the cpu's products have no decoder for " + std::string(encoding.name));
 }
 
-#if !defined(__x86_64__)
+#ifndef BUSBAR_HAS_AVX2
 const ProductKernels* product_kernels_avx2() {
     return nullptr;
 }
+#endif
+#ifndef BUSBAR_HAS_AVX512
 const ProductKernels* product_kernels_avx512() {
     return nullptr;
 }

@@ -102,7 +102,7 @@ struct ProductKernels {
     const Bf16Kernels* tile_bf16 = nullptr;
 };
 
-/// By instruction set; nullptr where this build's architecture has no such set. The caller asks the processor first.
+/// By instruction set; nullptr where this build has no such set. The caller asks the processor first.
 const ProductKernels* product_kernels_portable();
 const ProductKernels* product_kernels_avx2();
 const ProductKernels* product_kernels_avx512();
