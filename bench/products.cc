@@ -1,7 +1,7 @@
 // How near the cpu's matrix products come to this machine: each kernel's rate beside a roof measured in the same
 // second.
-//   products [--encoding NAME] [--form as_stored|panels|panels.i8] [--rounds N] [--isa NAME] [--m M] [--clock wall|cpu]
-//            [--weights cold|hot]
+//   products [--encoding NAME] [--form as_stored|bf16|panels|panels.i8] [--rounds N] [--isa NAME] [--m M]
+//            [--clock wall|cpu] [--weights cold|hot]
 // Vector products stream 256 MB of weights with two threads against the better of plain and prefetched reads; panel
 // products stand against the rate of independent multiply-adds, of f32 or, in panels, of integers. Medians of
 // N rounds; every second round runs in reverse order (A B B A).
@@ -100,6 +100,7 @@ struct Bench {
     const Kernels& kernels;
     int rounds;
     const IntegerKernels* integers = nullptr;  ///< of panels; nullptr: of blocks as stored
+    const Bf16Kernels* bf16 = nullptr;         ///< of blocks as stored, with rows of x rounded to bf16
     bool hot = false;                          ///< the same 64 rows again and again: what arithmetic alone allows
     LargePages memory;                         ///< larger than any cache
     volatile double sink = 0;
@@ -162,6 +163,7 @@ struct Bench {
     void product(const Encoding& e, const std::byte* w, int64_t n, int64_t k, int64_t rows, const float* x, float* y,
                  int thread, float* scratch, bool panel) {
         if (integers) return integer_product(e, w, n, k, rows, x, y, thread, scratch);
+        if (bf16) return bf16_product(w, n, k, rows, x, y, thread, scratch, panel);
         Product p;
         p.encoding = &e, p.weight = w, p.row_bytes = e.row_bytes(k), p.width = k;
         p.n_begin = n / threads * thread, p.n_end = thread == threads - 1 ? n : n / threads * (thread + 1);
@@ -182,8 +184,19 @@ struct Bench {
         p.x = blocks, p.x_stride = row_bytes, p.rows = rows, p.y = y, p.y_stride = n, p.scratch = scratch;
         integers->product(p);
     }
+    void bf16_product(const std::byte* w, int64_t n, int64_t k, int64_t rows, const float* x, float* y, int thread,
+                      float* scratch, bool many) {
+        static thread_local std::vector<std::byte> memory;
+        memory.resize(bf16->rounded_bytes(rows, k) + 64);
+        auto* rounded = reinterpret_cast<std::byte*>(round_up(reinterpret_cast<uintptr_t>(memory.data()), 64));
+        for (int64_t m = 0; m < rows; ++m) bf16->round_row(x + m * k, k, m, rows, rounded);
+        const int64_t end = thread == threads - 1 ? n : n / threads;
+        for (int64_t at = n / threads * thread, step = many ? 64 : n; at < end; at += step)
+            bf16->product({w, k, at, std::min(at + step, end), rounded, rows, y, n, scratch});
+    }
     size_t scratch_floats(int64_t k) const {
-        return std::max(kernels.product->scratch_floats(k), integers ? integers->scratch_floats() : 0);
+        return std::max({kernels.product->scratch_floats(k), integers ? integers->scratch_floats() : 0,
+                         bf16 ? bf16->scratch_floats() : 0});
     }
 };
 
@@ -219,7 +232,14 @@ int main(int argc, char** argv) {
     }
     Bench bench(*kernels, rounds);
     bench.hot = hot;
-    if (form != "as_stored") {
+    if (form == "bf16") {
+        bench.bf16 = kernels->bf16;
+        if (bench.bf16 == nullptr) {
+            fmt::print(stderr, "[products] {} has no products of bf16\n", kernels->name);
+            return 2;
+        }
+        only = "bf16";
+    } else if (form != "as_stored") {
         bench.integers = form == "panels.i8" ? kernels->product->bytes : kernels->product->words;
         if (bench.integers == nullptr) {
             fmt::print(stderr, "[products] {} has no products of {}\n", kernels->name, form);
