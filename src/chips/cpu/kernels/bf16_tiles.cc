@@ -77,7 +77,7 @@ BUSBAR_INLINE void multiply_step(const Operands& at) {
 template <bool more_outputs, bool more_rows>
 void multiply_cover(const Bf16Product& p, int64_t n, int64_t m, const Cover& c, Bf16Work& work) {
     const int64_t row_bytes = 2 * p.width;
-    Operands at;
+    Operands at = {};  // what is not there moves on with the rest, by nothing
     at.weights_stride = row_bytes;
     for (int i = 0; i < 2; ++i) {
         at.weights[i] = (const uint8_t*)p.weight + (n + i * side) * row_bytes;
