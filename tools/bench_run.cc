@@ -298,6 +298,7 @@ Json measure(const Options& o) {
         const double ready = seconds_since_start();
         const Times warm = run_once(*model.loaded, o, 1);
         run["start"] = {{"ready_s", ready}, {"first_token_s", warm.first_token}};
+        model.loaded->settle();  // the speed of a model in use; its start is measured above
         run["memory"] = memory_json(*model.loaded);  // measuring the roofs takes a large buffer of its own
         const MemoryUse use = model.loaded->memory();
         run["memory"]["planned"] = use.total();

@@ -13,6 +13,7 @@
 #include <mutex>
 
 #include "base/error.h"
+#include "base/large_pages.h"
 
 namespace busbar {
 
@@ -76,7 +77,7 @@ std::shared_ptr<MappedFile> MappedFile::open(const std::string& path) {
     file->path_ = path;
     file->size_ = st.st_size;
     if (file->size_ > 0) {
-        void* data = mmap(nullptr, file->size_, PROT_READ, MAP_PRIVATE, fd, 0);
+        void* data = map_file(file->size_, PROT_READ, MAP_PRIVATE, fd);
         if (data == MAP_FAILED) {
             const int error = errno;
             close(fd);

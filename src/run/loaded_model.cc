@@ -45,6 +45,7 @@ LoadedModel::LoadedModel(std::vector<Plan> plans, std::vector<std::shared_ptr<co
     load_constants();
     parts_.resize(plans_.size());
     for (size_t b = 0; b < plans_.size() && !programs_late; ++b) prepare(b);
+    large_weights_ = std::make_unique<LargeWeights>(mapped_weights());
 }
 
 LoadedModel::~LoadedModel() = default;
@@ -199,6 +200,20 @@ void LoadedModel::load_constants() {
     for (const auto& file : files_) file->check_intact();
 }
 
+// What chips read where the files are mapped. Memory that is short is left to pages that the system can drop.
+std::vector<Bytes> LoadedModel::mapped_weights() const {
+    std::vector<Bytes> all;
+    if (packed_file_) all.push_back(packed_file_->packed());
+    for (const Plan& plan : plans_)
+        for (const PlannedWeight& w : plan.weights) {
+            const StoredTensor& tensor = *plan.graph.values()[w.value].weight;
+            const Profile& profile = devices_[w.chip]->profile();
+            if (static_cast<double>(memory_[w.chip].total()) > profile.memory_bytes.value / 2) return {};
+            if (w.form->in_place && tensor.file && profile.host_memory) all.push_back(tensor.bytes);
+        }
+    return all;
+}
+
 Operand LoadedModel::operand(size_t bucket, int chip, int v) const {
     const Plan& plan = plans_[bucket];
     const Place& place = plan.place(chip, v);
@@ -277,6 +292,7 @@ void LoadedModel::step(const StepRecord& record, StepObserver* observer) {
     for (const Part& part : parts_[bucket]) run_part(part, bucket, observer);
     for (const auto& file : files_) file->check_intact();
     if (packed_file_) packed_file_->check_intact();
+    large_weights_->step_done();
 }
 
 void LoadedModel::run_part(const Part& part, size_t bucket, StepObserver* observer) {

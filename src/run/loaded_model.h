@@ -6,6 +6,7 @@
 
 #include "device/device.h"
 #include "plan/plan.h"
+#include "run/large_weights.h"
 #include "run/packed_file.h"
 
 namespace busbar {
@@ -74,6 +75,8 @@ class LoadedModel {
     /// step.
     std::span<const float> logits(int64_t i) const;
     size_t bucket_for(int64_t rows) const;
+    /// Waits for what is done beside the first steps, to measure those that follow.
+    void settle() { large_weights_->settle(); }
 
     /// For observers: a real or index value of plans()[bucket] as it lies on a chip now, cut to the rows in use.
     Array read_value(size_t bucket, int chip, int value) const;
@@ -113,6 +116,7 @@ class LoadedModel {
     void load_weights(const KeepPacked& keep);
     bool pack_kept(const KeepPacked& keep);
     void load_constants();
+    std::vector<Bytes> mapped_weights() const;
     void prepare(size_t bucket);
     Operand operand(size_t bucket, int chip, int value) const;
     void run_part(const Part& part, size_t bucket, StepObserver* observer);
@@ -141,6 +145,7 @@ class LoadedModel {
     std::vector<int32_t> last_logit_rows_;   ///< of the last step: without the pass head_rows, logits lie by row
     mutable std::vector<std::byte> staged_;  ///< values on their way from or to a chip without host memory
     mutable std::vector<float> converted_;
+    std::unique_ptr<LargeWeights> large_weights_;  ///< last: it ends before what it reads
 };
 
 }  // namespace busbar

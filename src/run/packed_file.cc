@@ -11,6 +11,7 @@
 #include <filesystem>
 
 #include "base/error.h"
+#include "base/large_pages.h"
 
 namespace busbar {
 
@@ -64,7 +65,7 @@ std::shared_ptr<PackedFile> PackedFile::create(const KeepPacked& where, std::spa
     file->temporary_ = name;
     // Space is taken before it is mapped: a full disk would show as a signal later.
     if (posix_fallocate(file->file_, 0, static_cast<off_t>(file->size_)) != 0) return nullptr;
-    void* const memory = mmap(nullptr, file->size_, PROT_READ | PROT_WRITE, MAP_SHARED, file->file_, 0);
+    void* const memory = map_file(file->size_, PROT_READ | PROT_WRITE, MAP_SHARED, file->file_);
     if (memory == MAP_FAILED) return nullptr;
     file->data_ = static_cast<std::byte*>(memory);
     std::memcpy(file->data_, file->text_.data(), file->text_.size());
@@ -81,6 +82,10 @@ PackedFile::~PackedFile() {
 
 std::span<std::byte> PackedFile::at(size_t i) const {
     return {data_ + offsets_[i], sizes_[i]};
+}
+
+Bytes PackedFile::packed() const {
+    return offsets_.empty() ? Bytes{} : Bytes{data_ + offsets_[0], size_ - offsets_[0]};
 }
 
 void PackedFile::keep() {

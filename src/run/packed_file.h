@@ -38,6 +38,8 @@ class PackedFile {
 
     /// Memory of entry i, aligned to 64 bytes; to be written only if the file is new.
     std::span<std::byte> at(size_t i) const;
+    /// All entries.
+    Bytes packed() const;
     /// A new file is complete: brings it to the disk and renames it, on a thread of its own.
     void keep();
     /// Throws Error{bad_input} if somebody cut the file short.
