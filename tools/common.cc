@@ -73,7 +73,7 @@ void add_common(CLI::App& app, CommonOptions& o) {
         "WORD")
         ->capture_default_str()
         ->check(one_of({"auto", "full", "off"}));
-    add(app.add_option("--kv", o.kv, "cache element: f32, f16, bf16; else the chip's most exact one"), "TYPE")
+    add(app.add_option("--kv", o.kv, "cache element: f32, f16, bf16; else f16, or the chip's best if strict"), "TYPE")
         ->check(one_of({"f32", "f16", "bf16"}));
     add(app.add_flag("--no-cache", o.no_cache, "keep nothing between runs: packed weights, verify's oracle"));
     add(app.add_option("--threads", o.threads, "0 = all that this process may use"), "N")

@@ -279,8 +279,11 @@ class Planner {
         const Profile& p = chip(c);
         const Element first = p.cache_elements.empty() ? p.real : p.cache_elements.front();
         const std::string& asked = plan_.options.cache_element;
-        if (asked.empty()) return first;
-        const auto it = std::ranges::find_if(p.cache_elements, [&](Element e) { return name_of(e) == asked; });
+        const std::string_view wanted = asked.empty() ? name_of(Element::f16) : asked;
+        const auto it = std::ranges::find_if(p.cache_elements, [&](Element e) { return name_of(e) == wanted; });
+        // Keys and values are most of what a step reads at depth. Eleven bits are more than `accurate` asks for.
+        if (asked.empty())
+            return plan_.options.accuracy == Accuracy::strict || it == p.cache_elements.end() ? first : *it;
         if (it != p.cache_elements.end()) return *it;
         // A chip that keeps more than was asked for (the oracle) is not wrong.
         if (p.cache_elements.empty() || bits_of(p.cache_elements.front()) < 32)

@@ -16,7 +16,8 @@ struct PlanOptions {
     Binding binding;  ///< the bucket: rows, logit rows, sequences, context
     std::optional<StepLayout>
         layout;                 ///< of the step record that all buckets of a model share; nullopt = this bucket's own
-    std::string cache_element;  ///< "f32", "f16", "bf16"; "" = the chip's most exact one
+    /// "f32", "f16", "bf16"; "" = f16, and the chip's most exact one where it has no f16 or accuracy is strict
+    std::string cache_element;
     std::vector<int> layers;    ///< chip of each layer, from place_layers(); empty = all on the first chip
     std::map<std::string, int> states;  ///< chips that states must lie on, where another bucket decided it
     size_t asked = 1;                   ///< so many chips of the list were asked for; the others take what these refuse

@@ -14,7 +14,7 @@ namespace busbar {
 struct LoadOptions {
     Accuracy accuracy = Accuracy::accurate;
     Order order = Order::free;
-    std::string cache_element;   ///< "" = the chip's most exact one
+    std::string cache_element;   ///< as in PlanOptions
     int64_t context = 4096;      ///< positions per sequence; rounded up to whole pages
     int64_t sequences = 1;       ///< that may be in one step
     int64_t cache_pages = 0;     ///< in all; 0 = enough for every sequence to fill its context
