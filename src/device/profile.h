@@ -37,7 +37,9 @@ struct PackedForm {
 struct KernelRow {
     std::string name;  ///< "cpu.matmul.as_stored"
     const OpRow* op = nullptr;
-    std::string form;      ///< packed form of its weight inputs; "" if it takes values only
+    std::string form;                        ///< packed form of its weight inputs; "" if it takes values only
+    std::vector<const Encoding*> encodings;  ///< of its weights; empty: all that its form holds
+    std::string others;    ///< why it takes no others: "gains nothing from ...", printed behind the encoding's name
     int64_t min_rows = 1;  ///< of the leading extent at the plan's bucket
     int64_t max_rows = std::numeric_limits<int64_t>::max();
     Accuracy accuracy = Accuracy::strict;  ///< the strictest level it satisfies
@@ -71,8 +73,9 @@ struct Profile {
     std::vector<PackedForm> forms;
     std::vector<KernelRow> rows;
     Figure link_bytes_per_s;  ///< between its memory and the host's; unknown: as fast as reading, where host_memory
-    /// What a row's limits cannot say: why the chip does not take this very op with this row, "" if it does. Null: all
-    /// that the rows promise. Must give the same answer whenever it is asked.
+    /// What a row's data cannot say, since somebody else knows it: why the chip does not take this very op with this
+    /// row, "" if it does. Null: all that the rows promise. Must give the same answer whenever it is asked, which is
+    /// for every node of a plan. Ask through refusal() of plan/rows.h.
     std::function<std::string(const KernelRow&, const OpInstance&)> refuses;
 
     const PackedForm* find_form(std::string_view name) const;

@@ -25,35 +25,59 @@ bool allowed(const KernelRow& row, const PlanOptions& o) {
 
 }  // namespace
 
+std::string refusal(const Profile& chip, const KernelRow& row, const Graph& g, const Node& n, const Binding& binding) {
+    if (!row.encodings.empty())
+        for (int v : n.inputs)
+            if (const auto& weight = g.values()[v].weight;
+                weight && std::ranges::find(row.encodings, weight->encoding) == row.encodings.end())
+                return fmt::format("{} {}", weight->encoding->name, row.others);
+    if (!chip.refuses) return "";
+    OpInstance op{n.op, &n.attributes, {}, {}, binding, {}};
+    for (int v : n.inputs) {
+        op.inputs.push_back(g.type_of(v));
+        op.weights.push_back(g.values()[v].weight.get());
+    }
+    for (int v : n.outputs) op.outputs.push_back(g.type_of(v));
+    return chip.refuses(row, op);
+}
+
 RowChoice choose_row(const Profile& chip, const Graph& g, const Node& n, const std::string& form,
                      const PlanOptions& o) {
-    RowChoice best{nullptr, "it has no kernel for it"};
+    const KernelRow* best = nullptr;
+    // The last row's reason counts; it is put into words only where no row is left.
+    enum class Why : uint8_t { no_row, form, options, rows, refused } why = Why::no_row;
+    std::string refused;
+    const int64_t rows = o.binding.rows;
     for (const KernelRow& row : chip.rows) {
         if (row.op != n.op) continue;
-        const int64_t rows = o.binding.rows;
         if (row.form != form) {
-            best.why = fmt::format("no row takes weights {}", form.empty() ? "as values" : form);
+            why = Why::form;
         } else if (!allowed(row, o)) {
-            best.why = fmt::format("no row is {} and {}", name_of(o.accuracy), name_of(o.order));
+            why = Why::options;
         } else if (rows < row.min_rows || rows > row.max_rows) {
-            best.why = fmt::format("no row takes {} rows", rows);
-        } else if (!best.row || row.share_of_peak > best.row->share_of_peak) {
-            if (chip.refuses) {
-                OpInstance op{n.op, &n.attributes, {}, {}, o.binding, {}};
-                for (int v : n.inputs) {
-                    op.inputs.push_back(g.type_of(v));
-                    op.weights.push_back(g.values()[v].weight.get());
-                }
-                for (int v : n.outputs) op.outputs.push_back(g.type_of(v));
-                if (const std::string why = chip.refuses(row, op); !why.empty()) {
-                    best.why = why;
-                    continue;
-                }
-            }
-            best.row = &row;
+            why = Why::rows;
+        } else if (!best || row.share_of_peak > best->share_of_peak) {
+            std::string no = refusal(chip, row, g, n, o.binding);
+            if (no.empty())
+                best = &row;
+            else
+                why = Why::refused, refused = std::move(no);
         }
     }
-    return best;
+    if (best) return {best, ""};
+    switch (why) {
+        case Why::form:
+            return {nullptr, fmt::format("no row takes weights {}", form.empty() ? "as values" : form)};
+        case Why::options:
+            return {nullptr, fmt::format("no row is {} and {}", name_of(o.accuracy), name_of(o.order))};
+        case Why::rows:
+            return {nullptr, fmt::format("no row takes {} rows", rows)};
+        case Why::refused:
+            return {nullptr, refused};
+        case Why::no_row:
+            break;
+    }
+    return {nullptr, "it has no kernel for it"};
 }
 
 namespace {

@@ -11,6 +11,11 @@ struct RowChoice {
     std::string why;
 };
 
+/// Why the chip does not take this very node with this row, "" if it does: for the encodings of its weights
+/// (KernelRow::encodings), or for what the chip says when asked (Profile::refuses).
+std::string refusal(const Profile& chip, const KernelRow& row, const Graph& graph, const Node& node,
+                    const Binding& binding);
+
 /// `form`: of the node's weights; "" if it has none, or takes them as values.
 RowChoice choose_row(const Profile& chip, const Graph& graph, const Node& node, const std::string& form,
                      const PlanOptions& options);

@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "base/check.h"
+#include "plan/rows.h"
 
 namespace busbar::conform {
 
@@ -71,15 +72,8 @@ void fill_states(Runner& runner, const Case& c) {
 }  // namespace
 
 std::string refusal(const Profile& profile, const KernelRow& row, const Case& c) {
-    if (!profile.refuses) return "";
     const Graph graph = c.graph();
-    OpInstance instance{c.op, &c.attributes, {}, {}, c.binding, {}};
-    for (int v : graph.nodes()[0].inputs) {
-        instance.inputs.push_back(graph.type_of(v));
-        instance.weights.push_back(graph.values()[v].weight.get());
-    }
-    for (int v : graph.nodes()[0].outputs) instance.outputs.push_back(graph.type_of(v));
-    return profile.refuses(row, instance);
+    return busbar::refusal(profile, row, graph, graph.nodes()[0], c.binding);
 }
 
 Outcome run_case(Device& device, const Case& c, const KernelRow* row) {

@@ -55,7 +55,7 @@ struct Case {
     std::string title() const;
 };
 
-/// Why the chip does not take this very case with this row, "" if it does (Profile::refuses).
+/// Why the chip does not take this very case with this row, "" if it does.
 std::string refusal(const Profile& profile, const KernelRow& row, const Case& c);
 
 /// Runs a case. Inputs lie on the device exactly: they were rounded to `Case::cache` or f32 before.

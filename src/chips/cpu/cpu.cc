@@ -82,17 +82,6 @@ class CpuDevice : public Device {
         profile_.forms.push_back(std::move(form));
         if (kernels_.product->words != nullptr) profile_.forms.push_back(panels());
         add_rows();
-        profile_.refuses = [this](const KernelRow& row, const OpInstance& op) -> std::string {
-            for (const StoredTensor* weight : op.weights) {
-                if (weight == nullptr) continue;
-                const Encoding& e = *weight->encoding;
-                if (row.rounding.activation == Element::i8 && !kernels_.product->bytes->takes(e))
-                    return fmt::format("{} gains nothing from activations of 8 bits on {}", e.name, kernels_.name);
-                if (row.rounding.activation == Element::bf16 && &e != &encoding_bf16)
-                    return fmt::format("{} is not multiplied by activations in bf16", e.name);
-            }
-            return "";
-        };
     }
 
     const Profile& profile() const override { return profile_; }
@@ -207,11 +196,21 @@ class CpuDevice : public Device {
                 row.name = fmt::format("cpu.{}.as_stored.bf16", offer.op->name);
                 row.form = "as_stored";
                 row.rounding.flushes_denormals = true;
+                row.encodings = {&encoding_bf16};
+                row.others = "is not multiplied by activations in bf16";
                 if (kernels_.bf16 != nullptr) profile_.rows.push_back(row);
             } else {
                 row.name = fmt::format("cpu.{}.panels{}", offer.op->name, offer.rounds == Element::i8 ? ".i8" : "");
                 row.form = "panels";
-                if (profile_.find_form("panels") != nullptr) profile_.rows.push_back(row);
+                const PackedForm* const form = profile_.find_form("panels");
+                if (form == nullptr) continue;
+                if (offer.rounds == Element::i8) {
+                    for (const Encoding* e : form->encodings)
+                        if (kernels_.product->bytes->takes(*e)) row.encodings.push_back(e);
+                    row.others = fmt::format("gains nothing from activations of 8 bits on {}", kernels_.name);
+                    if (row.encodings.empty()) continue;
+                }
+                profile_.rows.push_back(row);
             }
         }
     }
