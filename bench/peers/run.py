@@ -34,7 +34,7 @@ def options(arguments):
     p.add_argument("--tokens", type=int, default=64, help="tokens to generate (64)")
     p.add_argument("--depth", type=int, default=0, help="tokens in the cache before generating (0)")
     p.add_argument("--numerics", default="accurate", choices=("strict", "accurate", "fast"), help="Busbar's (accurate)")
-    p.add_argument("--kv", choices=("f32", "f16", "bf16"), help="Busbar's cache element (the chip's most exact; the peers have f16)")
+    p.add_argument("--kv", choices=("f32", "f16", "bf16"), help="Busbar's cache element (f16, as the peers)")
     p.add_argument("--ik", metavar="CHECKOUT", help="a checkout of ik_llama.cpp to build")
     p.add_argument("--ik-bin", metavar="DIR", help="its tools, built already")
     p.add_argument("--llama-bin", metavar="DIR", help="llama.cpp's tools, built already")
