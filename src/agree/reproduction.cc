@@ -1,17 +1,20 @@
 #include "agree/reproduction.h"
 
 #include <cerrno>
+#include <cmath>
 #include <cstring>
 #include <filesystem>
+#include <limits>
 
 #include "agree/identity.h"
 #include "base/error.h"
+#include "base/mapped_file.h"
+#include "import/json.h"
 
 namespace busbar::agree {
 
 namespace {
 
-using Json = nlohmann::json;
 using conform::Input;
 
 constexpr int version = 1;
@@ -49,14 +52,43 @@ void write_npy(const std::string& path, const Array& a) {
     write(path, out);
 }
 
-Array read_npy(const std::string& path, std::vector<int64_t> extents) {
-    const std::string bytes = read_file(path);
+// What a stranger's file may ask for: as much as fits in memory and is no matter to multiply.
+constexpr int64_t most_numbers = int64_t{1} << 31, most_of_step = 1 << 24;
+
+int64_t whole(const Json& j, int64_t least, int64_t most) {
+    if (!j.is_number_integer() || (j.is_number_unsigned() && j.get<uint64_t>() > static_cast<uint64_t>(most)) ||
+        j.get<int64_t>() < least || j.get<int64_t>() > most)
+        throw bad_input("", "[replay] expected a whole number from {} to {}, got {}", least, most, quote(j.dump()));
+    return j.get<int64_t>();
+}
+
+std::vector<int64_t> wholes(const Json& j, int64_t least, int64_t most) {
+    if (!j.is_array()) throw bad_input("", "[replay] expected a list of whole numbers, got {}", quote(j.dump()));
+    std::vector<int64_t> out;
+    for (const Json& n : j) out.push_back(whole(n, least, most));
+    return out;
+}
+
+void check_size(const std::vector<int64_t>& extents) {
+    int64_t n = 1;
+    for (const int64_t e : extents)
+        if (e < 0 || e > most_numbers || (n *= std::max<int64_t>(e, 1)) > most_numbers)
+            throw bad_input("", "[replay] expected at most {} numbers, got {}", most_numbers, fmt::join(extents, "x"));
+}
+
+std::vector<int64_t> extents_of(const Json& j) {
+    auto extents = wholes(j, 0, most_numbers);
+    check_size(extents);
+    return extents;
+}
+
+Array npy(const std::string& name, const std::string& bytes, std::vector<int64_t> extents) {
     Array a{std::move(extents), {}};
     uint16_t length = 0;
     if (bytes.size() >= 10) std::memcpy(&length, bytes.data() + 8, 2);
-    if (bytes.size() < 10 || bytes.compare(0, 6, "\x93NUMPY") != 0 || a.count() < 0 ||
+    if (bytes.size() < 10 || bytes.compare(0, 6, "\x93NUMPY") != 0 ||
         bytes.size() != 10 + static_cast<size_t>(length) + static_cast<size_t>(a.count()) * 8)
-        throw bad_input(path, "[replay] expected {} numbers of float64 in a .npy file, got {} bytes", a.count(),
+        throw bad_input(name, "[replay] expected {} numbers of float64 in a .npy file, got {} bytes", a.count(),
                         bytes.size());
     a.data.resize(a.count());
     std::memcpy(a.data.data(), bytes.data() + 10 + length, a.data.size() * 8);
@@ -78,7 +110,7 @@ Shape shape_of(const Json& dims) {
     std::vector<Dim> out;
     for (const Json& d : dims) {
         if (d.is_number()) {
-            out.emplace_back(d.get<int64_t>());
+            out.emplace_back(whole(d, 0, most_numbers));
             continue;
         }
         bool known = false;
@@ -104,10 +136,12 @@ Attributes attributes_of(const OpRow& op, const Json& j) {
     for (const AttributeSpec& spec : op.attributes) {
         const Json& v = j.at(std::string(spec.name));
         const std::string name(spec.name);
-        if (spec.type == AttributeType::integer) out.set(name, v.get<int64_t>());
+        // A step, an axis, a window: 62 bits, so that adding two is no matter.
+        constexpr int64_t most = int64_t{1} << 62;
+        if (spec.type == AttributeType::integer) out.set(name, whole(v, -most, most));
         if (spec.type == AttributeType::real) out.set(name, v.get<double>());
         if (spec.type == AttributeType::word) out.set(name, v.get<std::string>());
-        if (spec.type == AttributeType::integers) out.set(name, v.get<std::vector<int64_t>>());
+        if (spec.type == AttributeType::integers) out.set(name, wholes(v, -most, most));
     }
     return out;
 }
@@ -144,34 +178,34 @@ Json save_input(const Input& in, size_t i, const std::string& folder) {
     return j;
 }
 
-std::string file_in(const std::string& folder, const Json& j) {
+std::string file_of(const Json& j) {
     const std::string name = j.at("file");
-    if (name.find('/') != std::string::npos)
-        throw bad_input(folder, "[replay] expected a file beside case.json, got {}", quote(name));
-    return folder + "/" + name;
+    if (name.empty() || name.find('/') != std::string::npos)
+        throw bad_input("", "[replay] expected a file beside case.json, got {}", quote(name));
+    return name;
 }
 
-Input load_input(const Json& j, const std::string& folder) {
+Input load_input(const Json& j, const Files& files) {
     Input in;
     in.is = one_of_words<Input::Is>(input_words, j.at("is"));
     in.name = j.at("name");
     in.type = {one_of_words<Kind>(kind_words, j.at("kind")), shape_of(j.at("shape")),
                one_of_words<StateRole>(role_words, j.at("role"))};
     if (in.is == Input::Is::step) return in;
-    const auto extents = j.at("extents").get<std::vector<int64_t>>();
+    const auto extents = extents_of(j.at("extents"));
+    const std::string file = file_of(j), bytes = files(file);
     if (in.is != Input::Is::weight) {
-        in.data = read_npy(file_in(folder, j), extents);
+        in.data = npy(file, bytes, extents);
         return in;
     }
-    const std::string bytes = read_file(file_in(folder, j));
     StoredTensor t;
     t.name = in.name;
     t.encoding = find_encoding(j.at("encoding").get<std::string>());
     t.shape = extents;
-    if (!t.encoding || extents.empty() || t.width() % t.encoding->block != 0 ||
+    if (!t.encoding || extents.empty() || t.width() == 0 || t.width() % t.encoding->block != 0 ||
         bytes.size() != static_cast<size_t>(t.count() / t.width()) * t.encoding->row_bytes(t.width()))
-        throw bad_input(file_in(folder, j), "[replay] expected a weight of {} in {}, got {} bytes",
-                        fmt::join(extents, "x"), quote(j.at("encoding").get<std::string>()), bytes.size());
+        throw bad_input(file, "[replay] expected a weight of {} in {}, got {} bytes", fmt::join(extents, "x"),
+                        quote(j.at("encoding").get<std::string>()), bytes.size());
     const auto* begin = reinterpret_cast<const std::byte*>(bytes.data());
     in = conform::weight(conform::with_bytes(t, {begin, begin + bytes.size()}));
     return in;
@@ -184,29 +218,108 @@ void save_record(const StepRecord& record, Json& j) {
 }
 
 StepRecord load_record(const Json& j) {
-    const auto l = j.at("layout").get<std::vector<int64_t>>();
-    const auto words = j.at("record").get<std::vector<int32_t>>();
-    constexpr int64_t most = 1 << 24;
-    for (int64_t n : l)
-        if (n < 1 || n > most) throw bad_input("", "[replay] expected a layout of the step record, got {}", n);
+    const auto l = wholes(j.at("layout"), 1, most_of_step);
     if (l.size() != 4) throw bad_input("", "[replay] expected 4 numbers of a layout, got {}", l.size());
-    StepRecord record({l[0], l[1], l[2], l[3]});
-    if (words.size() != record.words().size())
-        throw bad_input("", "[replay] expected {} words of a step record, got {}", record.words().size(), words.size());
-    record.header() = {words[0], words[1], words[2], {}};
-    if (words[0] < 0 || words[0] > l[0] || words[1] < 0 || words[1] > l[1])
-        throw bad_input("", "[replay] expected at most {} rows, got {}", l[0], words[0]);
-    const auto copy = [&](int64_t offset, std::span<int32_t> to) {
+    const StepLayout layout{l[0], l[1], l[2], l[3]};
+    constexpr int64_t least = std::numeric_limits<int32_t>::min(), most = std::numeric_limits<int32_t>::max();
+    const auto words = wholes(j.at("record"), least, most);
+    if (static_cast<int64_t>(words.size()) != layout.words())
+        throw bad_input("", "[replay] expected {} words of a step record, got {}", layout.words(), words.size());
+    StepRecord record(layout);
+    const auto part = [&](int64_t offset, std::span<int32_t> to) {
         std::copy_n(words.begin() + offset, to.size(), to.begin());
     };
-    const StepLayout& layout = record.layout();
-    copy(layout.token_ids(), record.token_ids());
-    copy(layout.positions(), record.positions());
-    copy(layout.sequences(), record.sequences());
-    copy(layout.logit_rows(), record.logit_rows());
+    const auto number = [&](int i, int64_t capacity) {
+        if (words[i] < 0 || words[i] > capacity)
+            throw bad_input("", "[replay] expected a step record of 0 to {}, got {}", capacity, words[i]);
+        return static_cast<int32_t>(words[i]);
+    };
+    record.header() = {number(0, l[0]), number(1, l[1]), number(2, l[2]), {}};
+    part(layout.token_ids(), record.token_ids());
+    part(layout.positions(), record.positions());
+    part(layout.sequences(), record.sequences());
+    part(layout.logit_rows(), record.logit_rows());
     for (int64_t s = 0; s < layout.max_sequences; ++s)
-        copy(layout.block_table() + s * layout.pages, record.block_row(s));
+        part(layout.block_table() + s * layout.pages, record.block_row(s));
     return record;
+}
+
+void expect(bool so, std::string_view what) {
+    if (!so) throw bad_input("", "[replay] expected {}", what);
+}
+
+/// What kernels are promised of a step: they look up positions, sequences and pages and check nothing.
+void check_record(conform::Case& c) {
+    StepRecord& record = c.record;
+    const StepLayout& l = record.layout();
+    const StepHeader& header = record.header();
+    expect(c.binding.rows == l.max_rows && c.binding.logit_rows == l.max_logit_rows &&
+               c.binding.sequences == l.max_sequences &&
+               (c.binding.context == 0 || c.binding.context == l.pages * page_positions),
+           "a binding and a layout of one step");
+    for (int32_t r = 0; r < header.rows; ++r) {
+        const int32_t position = record.positions()[r], sequence = record.sequences()[r];
+        expect(position >= 0 && position < l.pages * page_positions, "positions that a sequence has");
+        expect(sequence >= 0 && sequence < l.max_sequences, "sequences of the block table");
+        expect(record.token_ids()[r] >= 0, "token ids from 0");
+        expect(c.pages == 0 || record.block_row(sequence)[position / page_positions] >= 0, "a page for each row");
+    }
+    for (int64_t s = 0; s < l.max_sequences; ++s)
+        for (const int32_t page : record.block_row(s)) expect(page >= -1 && page < c.pages, "pages of the states");
+}
+
+void check_input(const conform::Case& c, const Input& in) {
+    const StepLayout& l = c.record.layout();
+    const Shape& shape = in.type.shape;
+    check_size(shape.bind(c.binding));
+    if (in.is == Input::Is::step) {
+        const std::vector<int64_t> per_row = {l.max_rows},
+                                   part = in.name == "logit_rows"    ? std::vector<int64_t>{l.max_logit_rows}
+                                          : in.name == "block_table" ? std::vector<int64_t>{l.max_sequences, l.pages}
+                                                                     : per_row;
+        expect(l.offset_of(in.name) >= 0 && in.type.kind == Kind::index && shape.bind(c.binding) == part,
+               "a part of the step record as long as its layout has it");
+    } else if (in.is == Input::Is::state) {
+        expect(in.type.kind == Kind::state && shape.rank() == 2 && shape[0].symbol == Symbol::none &&
+                   shape[1].symbol == Symbol::none,
+               "a state of heads and width");
+        expect(
+            in.data.extents == std::vector<int64_t>{l.max_sequences, l.pages * page_positions, shape[0].n, shape[1].n},
+            "the numbers of a state for each sequence and position");
+        check_size({c.pages, page_positions, shape[0].n, shape[1].n});
+        expect(static_cast<int64_t>(c.filled.size()) == l.max_sequences, "how far each sequence is filled");
+        for (const int64_t n : c.filled) expect(n >= 0 && n <= l.pages * page_positions, "positions that there are");
+    } else {
+        expect(in.type.kind != Kind::state && in.data.extents == shape.bind(c.binding), "as many numbers as the type");
+        if (in.type.kind == Kind::index)
+            for (const double x : in.data.data)
+                expect(x == std::trunc(x) && std::abs(x) < 0x1p31, "whole numbers of 32 bits as indices");
+    }
+}
+
+/// Kernels read the rows that they are told.
+void check_gather(const conform::Case& c) {
+    const auto extents = [&](const Input& in) { return in.type.shape.bind(c.binding); };
+    const std::vector<int64_t> table = extents(c.inputs[0]);
+    const Input& rows = c.inputs[1];
+    if (table.empty()) return;
+    const auto in_table = [&](double n) { expect(n >= 0 && n < static_cast<double>(table[0]), "rows of the table"); };
+    for (const double n : rows.data.data) in_table(n);
+    if (rows.is != Input::Is::step) return;
+    const int64_t at = c.record.layout().offset_of(rows.name);
+    const int32_t n = rows.name == "logit_rows" ? c.record.header().logit_rows : c.record.header().rows;
+    for (int32_t i = 0; i < n; ++i) in_table(c.record.words()[at + i]);
+}
+
+/// All that a kernel takes on trust: replaying a stranger's folder runs it as a plan's step.
+void check_case(conform::Case& c) {
+    const auto& wanted = c.op->inputs;
+    const bool variadic = wanted.back().variadic;
+    if (variadic ? c.inputs.size() < wanted.size() : c.inputs.size() != wanted.size())
+        throw bad_input("", "[replay] expected {} inputs of {}, got {}", wanted.size(), c.op->name, c.inputs.size());
+    for (const Input& in : c.inputs) check_input(c, in);
+    check_record(c);
+    if (c.op == &op_gather_rows) check_gather(c);
 }
 
 }  // namespace
@@ -247,46 +360,54 @@ void save(const Reproduction& r, const std::string& folder) {
     write(folder + "/case.json", j.dump(1, ' ', false, Json::error_handler_t::replace) + "\n");
 }
 
+Reproduction parse(std::string_view text, const Files& files) {
+    const Json j = parse_json(text, "case.json");
+    if (!j.is_object() || j.value("busbar reproduction", Json()) != Json(version))
+        throw bad_input("", "[replay] expected a reproduction of version {}", version);
+    Reproduction r;
+    const std::string op = j.at("op");
+    r.c.op = find_op(op);
+    if (!r.c.op) throw bad_input("", "[replay] expected an op of this build, got {}", quote(op));
+    r.c.node = j.at("node");
+    r.c.name = j.at("name");
+    r.c.attributes = attributes_of(*r.c.op, j.at("attributes"));
+    const auto b = wholes(j.at("binding"), 0, most_of_step);
+    if (b.size() != 4) throw bad_input("", "[replay] expected 4 numbers of a binding, got {}", b.size());
+    r.c.binding = {b[0], b[1], b[2], b[3]};
+    r.c.cache = element_of(j.at("cache"));
+    r.c.pages = whole(j.at("pages"), 0, most_of_step);
+    r.c.filled = wholes(j.at("filled"), 0, most_numbers);
+    r.c.record = load_record(j);
+    const Json& rounding = j.at("rounding");
+    r.rounding = {element_of(rounding.at("activation")), element_of(rounding.at("accumulate")),
+                  rounding.at("transcendental_ulp"), rounding.at("flushes_denormals")};
+    r.real = element_of(j.at("real"));
+    r.row = j.at("row");
+    r.chip = j.at("chip");
+    r.model = j.at("model");
+    r.why = j.at("why");
+    for (const Json& in : j.at("inputs")) r.c.inputs.push_back(load_input(in, files));
+    for (const auto& [word, arrays] : {std::pair{"expected", &r.expected}, std::pair{"got", &r.got}})
+        if (j.contains(word))
+            for (const Json& a : j[word]) {
+                const std::string file = file_of(a);
+                arrays->push_back(npy(file, files(file), extents_of(a.at("extents"))));
+            }
+    check_case(r.c);
+    (void)r.c.graph();  // types and attributes fit, or an error says which does not
+    return r;
+}
+
 Reproduction load(const std::string& folder) {
     const std::string path = folder + "/case.json";
     const std::string text = read_file(path);
     try {
-        const Json j = Json::parse(text);
-        if (j.value("busbar reproduction", 0) != version)
-            throw bad_input("", "[replay] expected a reproduction of version {}", version);
-        Reproduction r;
-        const std::string op = j.at("op");
-        r.c.op = find_op(op);
-        if (!r.c.op) throw bad_input("", "[replay] expected an op of this build, got {}", quote(op));
-        r.c.node = j.at("node");
-        r.c.name = j.at("name");
-        r.c.attributes = attributes_of(*r.c.op, j.at("attributes"));
-        const auto b = j.at("binding").get<std::vector<int64_t>>();
-        if (b.size() != 4) throw bad_input("", "[replay] expected 4 numbers of a binding, got {}", b.size());
-        r.c.binding = {b[0], b[1], b[2], b[3]};
-        r.c.cache = element_of(j.at("cache"));
-        r.c.pages = j.at("pages");
-        r.c.filled = j.at("filled").get<std::vector<int64_t>>();
-        r.c.record = load_record(j);
-        const Json& rounding = j.at("rounding");
-        r.rounding = {element_of(rounding.at("activation")), element_of(rounding.at("accumulate")),
-                      rounding.at("transcendental_ulp"), rounding.at("flushes_denormals")};
-        r.real = element_of(j.at("real"));
-        r.row = j.at("row");
-        r.chip = j.at("chip");
-        r.model = j.at("model");
-        r.why = j.at("why");
-        for (const Json& in : j.at("inputs")) r.c.inputs.push_back(load_input(in, folder));
-        for (const auto& [word, arrays] : {std::pair{"expected", &r.expected}, std::pair{"got", &r.got}})
-            if (j.contains(word))
-                for (const Json& a : j[word])
-                    arrays->push_back(read_npy(file_in(folder, a), a.at("extents").get<std::vector<int64_t>>()));
-        (void)r.c.graph();  // types and attributes fit, or an error says which does not
-        return r;
-    } catch (const Json::exception& e) {
+        return parse(text, [&](const std::string& name) { return read_file(folder + "/" + name); });
+    } catch (const nlohmann::json::exception& e) {
         throw bad_input(path, "[replay] {}", e.what());
     } catch (const Error& e) {
-        throw bad_input(e.address().empty() ? path : "", "{}", e.what());
+        const std::string& at = e.address();
+        throw bad_input(at.empty() ? path : at.starts_with(folder) ? "" : folder, "{}", e.what());
     }
 }
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes the seeds of the fuzz targets gguf, safetensors and json_config: small valid inputs for a fuzzer to bend.
+"""Writes the seeds of the fuzz targets gguf, safetensors, json_config and replay: small valid inputs for a fuzzer to bend.
 
     python3 tests/fuzz/make_corpus.py
 """
@@ -32,7 +32,46 @@ def gguf(version, keys, tensors, alignment=32):
     return head + bytes(-len(head) % alignment) + body
 
 
+def replay(op, inputs, files, attributes=None, pages=0, rows=2):
+    """What `busbar verify --bisect --save` writes, in one file: case.json, then each file with its name and length."""
+    length = 64 if pages else 0
+    words = [rows, 1, 1] + [0] * 13 + [7] * rows + list(range(rows)) + [0] * rows + [rows - 1] + [0 if pages else -1]
+    case = {'busbar reproduction': 1, 'op': op, 'node': 'layer.0.' + op, 'name': op, 'attributes': attributes or {}, 'binding': [rows, 1, 1, length],
+            'cache': 'f32', 'pages': pages, 'filled': [0], 'rounding': {'activation': 'i16', 'accumulate': 'f32', 'transcendental_ulp': 4.0,
+                                                                        'flushes_denormals': False},
+            'real': 'f32', 'row': 'cpu.' + op, 'chip': 'cpu', 'model': '0123', 'why': 'far off', 'layout': [rows, 1, 1, 1], 'record': words,
+            'inputs': inputs, 'expected': [{'file': 'expected0.npy', 'extents': [1]}], 'got': [{'file': 'expected0.npy', 'extents': [1]}]}
+    files = dict(files, **{'expected0.npy': npy([1.0])})
+    return json.dumps(case).encode() + b'\0' + b''.join(name.encode() + b'\0' + struct.pack('<I', len(data)) + data for name, data in files.items())
+
+
+def npy(numbers):
+    header = "{'descr': '<f8', 'fortran_order': False, 'shape': (%d,), }" % len(numbers)
+    header += ' ' * (-(len(header) + 11) % 64) + '\n'
+    return b'\x93NUMPY\1\0' + struct.pack('<H', len(header)) + header.encode() + struct.pack('<%dd' % len(numbers), *numbers)
+
+
+def replays():
+    def values(name, shape, extents, kind='real'):
+        return {'is': 'values', 'name': name, 'kind': kind, 'role': 'none', 'shape': shape, 'extents': extents, 'file': name + '.npy'}
+    weight = {'is': 'weight', 'name': 'w', 'kind': 'real', 'role': 'none', 'shape': [3, 32], 'encoding': 'q8_0', 'extents': [3, 32], 'file': 'w.bin'}
+    steps = {name: {'is': 'step', 'name': name, 'kind': 'index', 'role': 'none', 'shape': shape}
+             for name, shape in (('positions', ['rows']), ('sequences', ['rows']), ('token_ids', ['rows']), ('block_table', ['sequences', 'pages']))}
+    steps = {name: dict(s, shape=[{'rows': '[rows]', 'sequences': '[sequences]', 'pages': '[pages]'}[d] for d in s['shape']]) for name, s in steps.items()}
+    state = {'is': 'state', 'name': 'keys', 'kind': 'state', 'role': 'key', 'shape': [1, 2], 'extents': [1, 64, 1, 2], 'file': 'keys.npy'}
+    yield 'norm', replay('rms_norm', [values('x', ['[rows]', 4], [2, 4]), values('w', [4], [4])],
+                         {'x.npy': npy([1.0] * 8), 'w.npy': npy([1.0] * 4)}, {'epsilon': 1e-5})
+    yield 'product', replay('matmul', [values('x', ['[rows]', 32], [2, 32]), weight], {'x.npy': npy([0.5] * 64), 'w.bin': bytes(range(102))})
+    yield 'gather', replay('gather_rows', [dict(weight, shape=[8, 32], extents=[8, 32]), steps['token_ids']], {'w.bin': bytes(272)})
+    yield 'append', replay('cache_append', [state, values('x', ['[rows]', 1, 2], [2, 1, 2]), steps['positions'], steps['sequences'], steps['block_table']],
+                           {'keys.npy': npy([0.0] * 128), 'x.npy': npy([1.0] * 4)}, pages=1)
+    yield 'transpose', replay('transpose', [values('x', ['[rows]', 4], [2, 4])], {'x.npy': npy([1.0] * 8)}, {'order': [1, 0]})
+    yield 'slice', replay('slice', [values('x', ['[rows]', 4], [2, 4])], {'x.npy': npy([1.0] * 8)}, {'begin': 1, 'end': 3, 'step': 1})
+
+
 def main():
+    for name, data in replays():
+        put('replay', name, data)
     keys = [('general.architecture', 8, string('llama')), ('general.alignment', 4, struct.pack('<I', 32)), ('a.u8', 0, b'\7'), ('a.i8', 1, b'\xf9'),
             ('a.u16', 2, b'\1\2'), ('a.i16', 3, b'\1\2'), ('a.i32', 5, b'\1\2\3\4'), ('a.f32', 6, struct.pack('<f', 1.5)), ('a.bool', 7, b'\1'),
             ('a.u64', 10, struct.pack('<Q', 9)), ('a.i64', 11, struct.pack('<q', -9)), ('a.f64', 12, struct.pack('<d', 2.5)),
