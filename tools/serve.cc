@@ -39,7 +39,8 @@ int64_t cache_pages(const ServeFlags& f, const LoadOptions& load, const DecoderC
     const int64_t per_context = ceil_div(static_cast<uint64_t>(load.context), page_positions);
     if (f.cache_tokens > 0) return ceil_div(static_cast<uint64_t>(f.cache_tokens), page_positions);
     const double memory = static_cast<double>(sysconf(_SC_PHYS_PAGES)) * static_cast<double>(sysconf(_SC_PAGESIZE));
-    const double element = f.common.kv == "f32" || (f.common.kv.empty() && f.common.numerics == "strict") ? 4 : 2;
+    const std::string_view kept = wanted_cache_element(load.cache_element, load.accuracy);
+    const double element = kept.empty() || kept == "f32" ? 4 : 2;
     const double page =
         2 * element * page_positions * static_cast<double>(config.layers * config.kv_heads * config.head_dim);
     const auto affordable = static_cast<int64_t>(memory / 4 / std::max(1.0, page));

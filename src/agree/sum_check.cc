@@ -9,18 +9,23 @@
 
 namespace busbar::agree {
 
+// Whether an output, or a partial sum of one, may be beyond what the chip's numbers hold: none is beyond `reach`.
+static bool may_overflow(const WeightSums& sums, const double* xs, const Rounding& rounding, Element out) {
+    double reach = 0;
+    for (size_t k = 0; k < sums.squares.size(); ++k) reach += std::abs(xs[k]) * std::sqrt(sums.squares[k]);
+    return reach > std::min(conform::largest_finite(rounding.accumulate), conform::largest_finite(out));
+}
+
 std::optional<WrongSum> check_sums(const WeightSums& sums, const StoredTensor& tensor, const Array& x, const Array& y,
                                    const Rounding& rounding, Element out) {
     const int64_t width = tensor.width(), outputs = static_cast<int64_t>(sums.signs.size()), rows = x.count() / width;
-    const double u = conform::unit_roundoff(rounding.accumulate),
-                 largest = std::min(conform::largest_finite(rounding.accumulate), conform::largest_finite(out));
+    const double u = conform::unit_roundoff(rounding.accumulate);
     for (int64_t r = 0; r < rows; ++r) {
         const double *xs = x.data.data() + r * width, *ys = y.data.data() + r * outputs;
-        double from_x = 0, from_y = 0, terms = 0, reach = 0, ys_squared = 0, ulps = 0, rounded = 0;
+        double from_x = 0, from_y = 0, terms = 0, ys_squared = 0, ulps = 0, rounded = 0;
         for (int64_t k = 0; k < width; ++k) {
             from_x += xs[k] * sums.of_columns[k];
             terms += xs[k] * xs[k] * sums.squares[k];
-            reach += std::abs(xs[k]) * std::sqrt(sums.squares[k]);
         }
         for (int64_t i = 0; i < outputs; ++i) {
             from_y += sums.signs[i] * ys[i];
@@ -39,8 +44,7 @@ std::optional<WrongSum> check_sums(const WeightSums& sums, const StoredTensor& t
             }
             rounded += std::pow(largest / codes, 2) * squares;
         }
-        // No output and no partial sum of one is beyond `reach`: where that is a number of the chip, so are they.
-        if (!std::isfinite(from_y) && reach > largest) continue;
+        if (!std::isfinite(from_y) && may_overflow(sums, xs, rounding, out)) continue;
         // No partial sum is larger, on average, than the root of its squared terms or than the whole: level 1's sigma
         // of all outputs together, from above.
         const double sigma =

@@ -279,12 +279,10 @@ class Planner {
         const Profile& p = chip(c);
         const Element first = p.cache_elements.empty() ? p.real : p.cache_elements.front();
         const std::string& asked = plan_.options.cache_element;
-        const std::string_view wanted = asked.empty() ? name_of(Element::f16) : asked;
+        const std::string_view wanted = wanted_cache_element(asked, plan_.options.accuracy);
         const auto it = std::ranges::find_if(p.cache_elements, [&](Element e) { return name_of(e) == wanted; });
-        // Keys and values are most of what a step reads at depth. Eleven bits are more than `accurate` asks for.
-        if (asked.empty())
-            return plan_.options.accuracy == Accuracy::strict || it == p.cache_elements.end() ? first : *it;
         if (it != p.cache_elements.end()) return *it;
+        if (asked.empty()) return first;
         // A chip that keeps more than was asked for (the oracle) is not wrong.
         if (p.cache_elements.empty() || bits_of(p.cache_elements.front()) < 32)
             throw chip_error("plan", "[plan] {} cannot keep its cache in {}", p.chip, asked);
@@ -373,6 +371,11 @@ class Planner {
 };
 
 }  // namespace
+
+std::string_view wanted_cache_element(const std::string& asked, Accuracy accuracy) {
+    // Keys and values are most of what a step reads at depth. Eleven bits are more than `accurate` asks for.
+    return !asked.empty() ? asked : accuracy == Accuracy::strict ? std::string_view() : name_of(Element::f16);
+}
 
 Plan make_plan(const Graph& graph, std::span<const Profile* const> chips, const PlanOptions& options) {
     return Planner(graph, chips, options).make();

@@ -2,6 +2,7 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "device/profile.h"
@@ -15,14 +16,18 @@ struct PlanOptions {
     Order order = Order::free;
     Binding binding;  ///< the bucket: rows, logit rows, sequences, context
     std::optional<StepLayout>
-        layout;                 ///< of the step record that all buckets of a model share; nullopt = this bucket's own
-    /// "f32", "f16", "bf16"; "" = f16, and the chip's most exact one where it has no f16 or accuracy is strict
+        layout;  ///< of the step record that all buckets of a model share; nullopt = this bucket's own
+    /// "f32", "f16", "bf16"; "" = f16, or the chip's most exact one where it has no f16 or accuracy is strict
     std::string cache_element;
-    std::vector<int> layers;    ///< chip of each layer, from place_layers(); empty = all on the first chip
+    std::vector<int> layers;            ///< chip of each layer, from place_layers(); empty = all on the first chip
     std::map<std::string, int> states;  ///< chips that states must lie on, where another bucket decided it
     size_t asked = 1;                   ///< so many chips of the list were asked for; the others take what these refuse
     bool fallback_allowed = true;       ///< --no-fallback makes any node off the chips asked for an error
 };
+
+/// The word of the element that states are kept in on chips that can: as asked (PlanOptions::cache_element), or what
+/// "" stands for; "" again for a chip's most exact one.
+std::string_view wanted_cache_element(const std::string& asked, Accuracy accuracy);
 
 /// Where a value lives during a step.
 struct Place {

@@ -9,6 +9,8 @@ namespace busbar {
 /// step, once so many were run that no start waits for it and no short answer pays for it.
 class LargeWeights {
   public:
+    /// Of nothing.
+    LargeWeights() = default;
     /// `mapped`: parts of mapped files, in any order, which outlive this.
     explicit LargeWeights(std::vector<Bytes> mapped);
     void step_done();

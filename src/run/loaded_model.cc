@@ -45,7 +45,7 @@ LoadedModel::LoadedModel(std::vector<Plan> plans, std::vector<std::shared_ptr<co
     load_constants();
     parts_.resize(plans_.size());
     for (size_t b = 0; b < plans_.size() && !programs_late; ++b) prepare(b);
-    large_weights_ = std::make_unique<LargeWeights>(mapped_weights());
+    large_weights_ = LargeWeights(mapped_weights());
 }
 
 LoadedModel::~LoadedModel() = default;
@@ -292,7 +292,7 @@ void LoadedModel::step(const StepRecord& record, StepObserver* observer) {
     for (const Part& part : parts_[bucket]) run_part(part, bucket, observer);
     for (const auto& file : files_) file->check_intact();
     if (packed_file_) packed_file_->check_intact();
-    large_weights_->step_done();
+    large_weights_.step_done();
 }
 
 void LoadedModel::run_part(const Part& part, size_t bucket, StepObserver* observer) {

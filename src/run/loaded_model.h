@@ -75,8 +75,8 @@ class LoadedModel {
     /// step.
     std::span<const float> logits(int64_t i) const;
     size_t bucket_for(int64_t rows) const;
-    /// Waits for what is done beside the first steps, to measure those that follow.
-    void settle() { large_weights_->settle(); }
+    /// Does now what else is spread over later steps, so that all that follow are alike: to measure them.
+    void settle() { large_weights_.settle(); }
 
     /// For observers: a real or index value of plans()[bucket] as it lies on a chip now, cut to the rows in use.
     Array read_value(size_t bucket, int chip, int value) const;
@@ -145,7 +145,7 @@ class LoadedModel {
     std::vector<int32_t> last_logit_rows_;   ///< of the last step: without the pass head_rows, logits lie by row
     mutable std::vector<std::byte> staged_;  ///< values on their way from or to a chip without host memory
     mutable std::vector<float> converted_;
-    std::unique_ptr<LargeWeights> large_weights_;  ///< last: it ends before what it reads
+    LargeWeights large_weights_;
 };
 
 }  // namespace busbar
