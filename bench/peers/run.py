@@ -32,6 +32,7 @@ def options(arguments):
     p.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="for all programs (all CPUs)")
     p.add_argument("--prompt", type=int, default=512, help="tokens of the prompt (512)")
     p.add_argument("--tokens", type=int, default=64, help="tokens to generate (64)")
+    p.add_argument("--figure", choices=("prompt", "generate"), help="that one alone (both)")
     p.add_argument("--depth", type=int, default=0, help="tokens in the cache before generating (0)")
     p.add_argument("--numerics", default="accurate", choices=("strict", "accurate", "fast"), help="Busbar's (accurate)")
     p.add_argument("--kv", choices=("f32", "f16", "bf16"), help="Busbar's cache element (f16, as the peers)")
@@ -71,11 +72,12 @@ def open_peers(o):
 
 def compare(o, busbar, peers):
     """{(figure, peer): {"ours", "theirs", "ratios"}}: rounds outermost, so that a slow minute falls on all."""
-    found = {(f, p.name): {"ours": [], "theirs": [], "ratios": []} for f in ("prompt", "generate") for p in peers}
+    wanted = [o.figure] if o.figure else ["prompt", "generate"]
+    found = {(f, p.name): {"ours": [], "theirs": [], "ratios": []} for f in wanted for p in peers}
     shape = (o.prompt, o.tokens, o.depth)
     for n in range(o.rounds):
         for peer in peers:
-            for figure in ("prompt", "generate"):
+            for figure in wanted:
                 times = [program.time(figure, *shape) for program in (busbar, peer, peer, busbar)]
                 ours, theirs = [times[0], times[3]], [times[1], times[2]]
                 row = found[figure, peer.name]

@@ -55,11 +55,11 @@ class Server:
         self.process.wait(60)
 
 
-def stream(port, prompt, tokens, events, begin, troubles, sleeps=False):
+def stream(port, prompt, tokens, temperature, events, begin, troubles, sleeps=False):
     """Notes the time of each event. As little work as can be: the client runs on the server's processors. One that sleeps is not
     woken between the first event and the end, since that alone takes more of a processor than the server does for a token: its
     events in between all have the time of the end."""
-    body = json.dumps({"prompt": prompt, "max_tokens": tokens, "ignore_eos": True, "temperature": 0, "stream": True, "stream_options": {"include_usage": True}})
+    body = json.dumps({"prompt": prompt, "max_tokens": tokens, "ignore_eos": True, "temperature": temperature, "stream": True, "stream_options": {"include_usage": True}})
     with socket.create_connection(("127.0.0.1", port)) as s:
         begin.wait()
         s.sendall(f"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/json\r\n"
@@ -74,11 +74,11 @@ def stream(port, prompt, tokens, events, begin, troubles, sleeps=False):
         troubles.append(tail)
 
 
-def once(port, source, vocabulary, streams, prompt, tokens, sleeps=False):
+def once(port, source, vocabulary, streams, prompt, tokens, temperature=0, sleeps=False):
     """Tokens per second: of all, and after all have begun; seconds between events. Clients that sleep: for one stream only, else
     nobody knows what came before the last one began."""
     times, barrier, troubles = [[] for _ in range(streams)], threading.Barrier(streams + 1), []
-    threads = [threading.Thread(target=stream, args=(port, [source.randrange(vocabulary // 2, vocabulary) for _ in range(prompt)], tokens, t, barrier, troubles, sleeps))
+    threads = [threading.Thread(target=stream, args=(port, [source.randrange(vocabulary // 2, vocabulary) for _ in range(prompt)], tokens, temperature, t, barrier, troubles, sleeps))
                for t in times]
     for t in threads:
         t.start()
@@ -103,6 +103,7 @@ def main():
     parser.add_argument("--streams", default="1,4,8,16")
     parser.add_argument("--prompt", type=int, default=128)
     parser.add_argument("--tokens", type=int, default=64)
+    parser.add_argument("--temperature", type=float, default=0, help="1 is what clients get who do not ask (0)")
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--json", action="store_true")
     o = parser.parse_args(sys.argv[1:at])
@@ -110,10 +111,10 @@ def main():
     server = Server(o.busbar, o.model, "--sequences", str(max(counts)), "--context", str(o.prompt + o.tokens + 64), *sys.argv[at + 1:])
     source = random.Random(1)
     try:
-        once(server.port, source, 2000, 1, o.prompt, o.tokens)  # warm
+        once(server.port, source, 2000, 1, o.prompt, o.tokens, o.temperature)  # warm
         rows = []
         for n in counts:
-            runs = [once(server.port, source, 2000, n, o.prompt, o.tokens) for _ in range(o.repeat)]
+            runs = [once(server.port, source, 2000, n, o.prompt, o.tokens, o.temperature) for _ in range(o.repeat)]
             gaps = sorted(g for r in runs for g in r[2])
             rows.append({"streams": n, "tokens_per_second": statistics.median(r[0] for r in runs), "decode_tokens_per_second": statistics.median(r[1] for r in runs),
                          "gap_ms_median": 1000 * statistics.median(gaps), "gap_ms_p99": 1000 * gaps[int(0.99 * len(gaps))],
@@ -123,7 +124,7 @@ def main():
                 print(f"{n:3d} streams: {r['tokens_per_second']:7.1f} tok/s ({r['spread'][0]:.1f} to {r['spread'][1]:.1f}), decoding alone "
                       f"{r['decode_tokens_per_second']:7.1f}; gap {r['gap_ms_median']:.1f} ms, 99 %: {r['gap_ms_p99']:.1f} ms", flush=True)
         if o.json:
-            print(json.dumps({"model": o.model, "prompt": o.prompt, "tokens": o.tokens, "rows": rows}))
+            print(json.dumps({"model": o.model, "prompt": o.prompt, "tokens": o.tokens, "temperature": o.temperature, "rows": rows}))
     finally:
         server.close()
 

@@ -193,15 +193,17 @@ class Wire(harness.Case):
                 s.close()
 
     def test_a_silent_stream_is_kept_alive(self):
-        """While it waits for its turn behind 16 others it gets comments; what is not silent gets none."""
+        """While it waits for its turn behind 64 others it gets comments; what is not silent gets none."""
         loud = {"prompt": "x", "max_tokens": 1900, "ignore_eos": True, "n": 16}
-        thread = threading.Thread(target=self.server.post, args=("/v1/completions", loud))
-        thread.start()
-        harness.until(lambda: self.server.metric("busbar_requests_running") == 16, "sixteen answers")
+        threads = [threading.Thread(target=self.server.post, args=("/v1/completions", loud)) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        harness.until(lambda: self.server.metric("busbar_requests_waiting") >= 40, "answers under way and in the queue")
         body = json.dumps({"prompt": "y", "max_tokens": 30, "ignore_eos": True, "stream": True}).encode()
         out = self.server.raw(b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s" %
                               (len(body), body), timeout=harness.TIMEOUT)
-        thread.join()
+        for thread in threads:
+            thread.join()
         before, _, after = out.partition(b"data: ")
         self.assertIn(b": ping\n\n", before)
         self.assertNotIn(b": ping", after)

@@ -14,10 +14,6 @@ uint64_t mix(uint64_t z) {
     return z ^ (z >> 31);
 }
 
-bool better(const std::pair<float, int32_t>& a, const std::pair<float, int32_t>& b) {
-    return a.first > b.first || (a.first == b.first && a.second < b.second);
-}
-
 }  // namespace
 
 double uniform_at(uint64_t seed, uint64_t position) {
@@ -34,16 +30,14 @@ double log_sum_exp(std::span<const float> logits) {
 }
 
 std::vector<TokenScore> best_tokens(std::span<const float> logits, int64_t k) {
-    std::vector<std::pair<float, int32_t>> all;
-    for (size_t i = 0; i < logits.size(); ++i)
-        if (!std::isnan(logits[i])) all.emplace_back(logits[i], static_cast<int32_t>(i));
-    k = std::min<int64_t>(k, static_cast<int64_t>(all.size()));
-    std::partial_sort(all.begin(), all.begin() + k, all.end(), better);
-    double sum = 0;  // over what can be chosen: a NaN must not hide the other probabilities
-    for (const auto& c : all) sum += std::exp(static_cast<double>(c.first) - all[0].first);
-    const double total = all.empty() ? 0 : all[0].first + std::log(sum);
+    Ranking ranking;
+    ranking.reset(logits);
     std::vector<TokenScore> out;
-    for (int64_t i = 0; i < k; ++i) out.push_back({all[i].second, all[i].first - total});
+    if (ranking.size() == 0) return out;
+    // Over what can be chosen: a NaN must not hide the other probabilities.
+    const float best = ranking[0].logit;
+    const double total = best + std::log(exponential_sum(logits, best, 1));
+    for (int64_t i = 0; i < std::min(k, ranking.size()); ++i) out.push_back({ranking[i].id, ranking[i].logit - total});
     return out;
 }
 
@@ -82,57 +76,49 @@ int32_t Sampler::choose(std::span<const float> logits, std::span<const int32_t> 
         penalize(past);
         logits = adjusted_;
     }
-    if (o.temperature <= 0) {
-        int32_t best = -1;
-        for (int32_t id = 0; id < n; ++id)
-            if (!std::isnan(logits[id]) && (best < 0 || logits[id] > logits[best])) best = id;
-        return std::max(best, 0);
-    }
-    candidates_.clear();
-    for (int32_t id = 0; id < n; ++id)
-        if (!std::isnan(logits[id])) candidates_.emplace_back(logits[id], id);
-    if (candidates_.empty()) return 0;
-    const double best = std::ranges::min_element(candidates_, better)->first;
+    logits = logits.first(n);
+    const int32_t first = largest(logits);
+    if (first < 0) return 0;
+    const float best = logits[first];
+    if (o.temperature <= 0 || !std::isfinite(best)) return first;
+    const double scale = std::min(1 / o.temperature, 1e30), uniform = uniform_at(o.seed, position);
+    if (!keep_best(logits, best)) return draw_exponential(logits, best, static_cast<float>(scale), uniform, sums_);
 
-    // Sorting a whole vocabulary costs as much as a step of a small model, and the first few candidates nearly always
-    // decide: they are sorted as far as they are looked at.
-    size_t sorted = 0;
-    const auto sort_to = [&](size_t n) {
-        if (n <= sorted) return;
-        n = std::min(candidates_.size(), std::max<size_t>(n, std::max<size_t>(64, 8 * sorted)));
-        std::partial_sort(candidates_.begin() + static_cast<int64_t>(sorted),
-                          candidates_.begin() + static_cast<int64_t>(n), candidates_.end(), better);
-        sorted = n;
-    };
-    if (o.top_k > 0 && static_cast<size_t>(o.top_k) < candidates_.size()) {
-        sort_to(o.top_k);
-        candidates_.resize(o.top_k);
-        sorted = std::min(sorted, candidates_.size());
-    }
-    if (o.top_p < 1 || o.min_p > 0) {
-        double total = 0, mass = 0;
-        if (o.top_p < 1)
-            for (const auto& c : candidates_) total += std::exp(c.first - best);
-        size_t kept = 0;
-        for (; kept < candidates_.size(); ++kept) {
-            sort_to(kept + 1);
-            const double p = std::exp(candidates_[kept].first - best);
-            if (kept > 0 && ((o.top_p < 1 && mass >= o.top_p * total) || p < o.min_p)) break;  // p of the best is 1
-            mass += p;
-        }
-        candidates_.resize(kept);
-        sorted = std::min(sorted, kept);
-    }
-    const auto weight = [&](const auto& c) { return std::exp((c.first - best) / o.temperature); };
+    // In the order of ids, like the draw from all: where two tokens are nearly as good, another chip may swap their
+    // places, and a draw by rank would take the other one for most numbers.
+    std::ranges::sort(kept_, {}, &Candidate::id);
+    const auto weight = [&](const Candidate& c) { return std::exp((static_cast<double>(c.logit) - best) * scale); };
     double sum = 0, passed = 0;
-    for (const auto& c : candidates_) sum += weight(c);
-    const double draw = uniform_at(o.seed, position) * sum;
-    for (size_t i = 0; i < candidates_.size(); ++i) {
-        sort_to(i + 1);
-        passed += weight(candidates_[i]);
-        if (passed > draw) return candidates_[i].second;
+    for (const Candidate& c : kept_) sum += weight(c);
+    for (const Candidate& c : kept_)
+        if ((passed += weight(c)) > uniform * sum) return c.id;
+    return kept_.back().id;
+}
+
+// Into kept_ what top-k, top-p and min-p leave; false where they leave all.
+bool Sampler::keep_best(std::span<const float> logits, float best) {
+    const SampleOptions& o = options_;
+    if (o.top_k <= 0 && o.top_p >= 1 && o.min_p <= 0) return false;
+    ranking_.reset(logits);
+    const int64_t most = o.top_k > 0 ? std::min(o.top_k, ranking_.size()) : ranking_.size();
+    const auto probability = [&](int64_t i) { return std::exp(static_cast<double>(ranking_[i].logit) - best); };
+    double wanted = std::numeric_limits<double>::infinity(), mass = 0;
+    if (o.top_p < 1) {
+        double total = 0;
+        if (most == ranking_.size())
+            total = exponential_sum(logits, best, 1);
+        else
+            for (int64_t i = 0; i < most; ++i) total += probability(i);
+        wanted = o.top_p * total;
     }
-    return candidates_.back().second;
+    kept_.clear();
+    for (int64_t i = 0; i < most; ++i) {
+        const double p = probability(i);  // relative to the best one's
+        if (i > 0 && (mass >= wanted || p < o.min_p)) break;
+        mass += p;
+        kept_.push_back(ranking_[i]);
+    }
+    return static_cast<int64_t>(kept_.size()) < ranking_.size();
 }
 
 }  // namespace busbar

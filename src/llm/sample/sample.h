@@ -4,10 +4,13 @@
 #include <utility>
 #include <vector>
 
+#include "llm/sample/ranking.h"
+
 namespace busbar {
 
 /// How the next token is chosen. The order is fixed: bias, penalties (repeat, then presence and frequency), top-k,
-/// top-p, min-p, temperature, draw; temperature 0 takes the best after the penalties (the lower id on ties).
+/// top-p, min-p, temperature, draw; temperature 0 takes the best after the penalties (the lower id on ties). The draw
+/// is the first token, in the order of ids, with which the sum of the probabilities exceeds a uniform number.
 struct SampleOptions {
     double temperature = 0;
     int64_t top_k = 0;          ///< keep the k best; 0 = all
@@ -41,11 +44,14 @@ class Sampler {
 
   private:
     void penalize(std::span<const int32_t> past);
+    bool keep_best(std::span<const float> logits, float best);
 
     SampleOptions options_;
     int64_t vocabulary_, prompt_length_;
     std::vector<float> adjusted_;
-    std::vector<std::pair<float, int32_t>> candidates_;
+    Ranking ranking_;
+    std::vector<Candidate> kept_;
+    std::vector<float> sums_;
 };
 
 /// Uniform in [0, 1) from a counter: SplitMix64's finaliser over seed and position [Steele et al. 2014].
@@ -54,7 +60,7 @@ double uniform_at(uint64_t seed, uint64_t position);
 /// log(sum(exp(logits))) in double.
 double log_sum_exp(std::span<const float> logits);
 
-/// The k best tokens by logit, best first (lower id on ties), with log-probabilities.
+/// The k best tokens by logit, best first (lower id on ties), with log-probabilities to 1e-6.
 std::vector<TokenScore> best_tokens(std::span<const float> logits, int64_t k);
 
 }  // namespace busbar

@@ -118,8 +118,8 @@ TEST(Sample, BiasComesFirstAndBans) {
     for (int64_t p = 0; p < 500; ++p) EXPECT_NE(s.choose(std::vector<float>{9, 3, 2}, {}, p), 0);
 }
 
-// The same choice with everything sorted, as the header words it.
-int32_t plain_choice(const SampleOptions& o, const std::vector<float>& logits, int64_t position) {
+// The same choice with everything sorted, as the header words it, for a draw that is `off` by so much of the sum.
+int32_t plain_choice(const SampleOptions& o, const std::vector<float>& logits, int64_t position, double off) {
     std::vector<std::pair<double, int32_t>> all;
     for (size_t i = 0; i < logits.size(); ++i) all.emplace_back(-logits[i], static_cast<int32_t>(i));
     std::ranges::sort(all);
@@ -130,17 +130,20 @@ int32_t plain_choice(const SampleOptions& o, const std::vector<float>& logits, i
     size_t kept = 0;
     while (kept < all.size() && (kept == 0 || (mass < o.top_p * total && std::exp(best - all[kept].first) >= o.min_p)))
         mass += std::exp(best - all[kept++].first);
+    all.resize(kept);
+    std::ranges::sort(all, {}, &std::pair<double, int32_t>::second);
     double sum = 0, passed = 0;
-    for (size_t i = 0; i < kept; ++i) sum += std::exp((best - all[i].first) / o.temperature);
-    for (size_t i = 0; i < kept; ++i)
-        if ((passed += std::exp((best - all[i].first) / o.temperature)) > uniform_at(o.seed, position) * sum)
-            return all[i].second;
-    return all[kept - 1].second;
+    for (const auto& c : all) sum += std::exp((best - c.first) / o.temperature);
+    for (const auto& c : all)
+        if ((passed += std::exp((best - c.first) / o.temperature)) > (uniform_at(o.seed, position) + off) * sum)
+            return c.second;
+    return all.back().second;
 }
 
-TEST(Sample, LazySortingChangesNoChoice) {
+TEST(Sample, ChoosesAsTheDefinition) {
     const uint64_t seed = std::random_device{}();
     std::mt19937_64 random(seed);
+    int beside = 0;
     for (int i = 0; i < 300; ++i) {
         std::vector<float> logits(1 + random() % 3000);
         const double spread = i % 3 == 0 ? 0.01 : 8;  // flat ones make it look far down
@@ -152,10 +155,17 @@ TEST(Sample, LazySortingChangesNoChoice) {
         if (random() % 2) o.min_p = static_cast<double>(random() % 100) / 400;
         o.seed = random();
         Sampler s(o, static_cast<int64_t>(logits.size()));
-        for (int64_t position = 0; position < 10; ++position)
-            ASSERT_EQ(s.choose(logits, {}, position), plain_choice(o, logits, position))
-                << "seed " << seed << ", case " << i;
+        for (int64_t position = 0; position < 10; ++position) {
+            const int32_t chosen = s.choose(logits, {}, position);
+            if (chosen == plain_choice(o, logits, position, 0)) continue;
+            // The sum of all weights is known to 1e-6: within that, the neighbour may be chosen.
+            EXPECT_TRUE(chosen == plain_choice(o, logits, position, 1e-6) ||
+                        chosen == plain_choice(o, logits, position, -1e-6))
+                << "seed " << seed << ", case " << i << ", position " << position << ": " << chosen;
+            ++beside;
+        }
     }
+    EXPECT_LE(beside, 3) << "seed " << seed;  // of 3000
 }
 
 TEST(Sample, BestTokensAreSortedWithLogProbabilities) {
