@@ -1,4 +1,6 @@
+#include <fmt/format.h>
 #include <cmath>
+#include <nlohmann/json.hpp>
 
 #include "agree/bisect.h"
 #include "agree/identity.h"

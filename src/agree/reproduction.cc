@@ -1,10 +1,12 @@
 #include "agree/reproduction.h"
 
+#include <fmt/format.h>
 #include <cerrno>
 #include <cmath>
 #include <cstring>
 #include <filesystem>
 #include <limits>
+#include <nlohmann/json.hpp>
 
 #include "agree/identity.h"
 #include "base/error.h"

@@ -1,6 +1,7 @@
 #include "import/json.h"
 
 #include <algorithm>
+#include <nlohmann/json.hpp>
 #include <vector>
 
 #include "base/error.h"

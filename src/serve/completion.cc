@@ -1,6 +1,7 @@
 #include "serve/completion.h"
 
 #include <algorithm>
+#include <nlohmann/json.hpp>
 
 #include "base/utf8.h"
 #include "serve/request/api_error.h"

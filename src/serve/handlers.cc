@@ -1,5 +1,6 @@
 // What each route answers.
 #include <algorithm>
+#include <nlohmann/json.hpp>
 
 #include "base/error.h"
 #include "base/trace.h"

@@ -1,6 +1,7 @@
 // What `busbar conform` runs: worker processes, verdicts, waivers.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
 
 #include "agree/conform/conform.h"
 #include "wrong_device.h"

@@ -1,5 +1,6 @@
 #include "agree/conform/bound.h"
 
+#include <fmt/format.h>
 #include <algorithm>
 #include <cmath>
 #include <limits>

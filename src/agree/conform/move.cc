@@ -1,4 +1,5 @@
 // Ops that move numbers and compute nothing: bit-equal. (gather_rows has its own file.)
+#include <fmt/format.h>
 #include <cmath>
 
 #include "agree/conform/suite.h"

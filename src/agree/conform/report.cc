@@ -1,7 +1,9 @@
 // The table of conform, for people and for scripts.
+#include <fmt/format.h>
 #include <algorithm>
 #include <cmath>
 #include <map>
+#include <nlohmann/json.hpp>
 
 #include "agree/conform/conform.h"
 #include "base/check.h"

@@ -1,7 +1,9 @@
 // What a worker process does: open the chip, run the cases, tell of each before and after.
+#include <fmt/format.h>
 #include <algorithm>
 #include <cmath>
 #include <map>
+#include <nlohmann/json.hpp>
 #include <set>
 
 #include "agree/conform/conform.h"

@@ -1,6 +1,7 @@
 #include "llm/template/interpreter.h"
 
 #include <algorithm>
+#include <nlohmann/json.hpp>
 
 #include "llm/template/library.h"
 

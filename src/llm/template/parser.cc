@@ -1,5 +1,6 @@
 #include "llm/template/parser.h"
 
+#include <fmt/format.h>
 #include <algorithm>
 
 namespace busbar::jinja {

@@ -1,5 +1,7 @@
 #include "llm/template/template.h"
 
+#include <nlohmann/json.hpp>
+
 #include "llm/template/interpreter.h"
 #include "llm/template/library.h"
 #include "llm/template/parser.h"

@@ -1,6 +1,8 @@
 #include "serve/request/fields.h"
 
+#include <fmt/format.h>
 #include <cmath>
+#include <nlohmann/json.hpp>
 
 #include "base/error.h"
 #include "serve/request/api_error.h"

@@ -1,6 +1,7 @@
 #include "serve/request/request.h"
 
 #include <algorithm>
+#include <nlohmann/json.hpp>
 
 #include "base/error.h"
 #include "llm/chat/chat.h"

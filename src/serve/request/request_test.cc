@@ -1,6 +1,7 @@
 #include "serve/request/request.h"
 
 #include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
 
 #include "serve/request/api_error.h"
 

@@ -1,6 +1,7 @@
 #include "serve/request/tool_calls.h"
 
 #include <algorithm>
+#include <nlohmann/json.hpp>
 #include <optional>
 
 #include "base/error.h"
