@@ -10,6 +10,7 @@
 #include <atomic>
 #include <cerrno>
 #include <cstring>
+#include <filesystem>
 #include <future>
 #include <map>
 
@@ -177,14 +178,19 @@ OpenModel open_model(const CommonOptions& o, const std::function<void(LoadOption
         imported = import_model(m.file, load.context);
     }
     if (!o.no_cache) load.keep = agree::keep_packed(imported.files);
-    // What is not in memory yet is read while plans are made; where all is, to see so takes as long as a plan.
-    std::future<void> reading = std::async(
-        std::launch::async, [files = imported.files, memory = m.chips.devices[0]->profile().memory_bytes.value] {
-            read_ahead(files, memory);
-        });
+    // What is not in memory yet is read while plans are made; where all is, to see so takes as long as a plan. Where
+    // packed weights were kept, most of the model's own file is not needed, and the plan knows what is.
+    const double memory = m.chips.devices[0]->profile().memory_bytes.value;
+    const bool packed_before = !load.keep.path.empty() && std::filesystem::exists(load.keep.path);
+    const auto files = imported.files;  // as long as somebody reads them
+    std::vector<Bytes> own_files;
+    if (!packed_before)
+        for (const auto& file : files) own_files.push_back(file->bytes());
+    std::future<void> reading = std::async(std::launch::async, [&] { read_ahead(own_files, memory); });
     ReadyModel ready = load_model(std::move(imported), m.chips.pointers(), load);
     reading.get();
     stop_if_interrupted();
+    if (packed_before) read_ahead(ready.loaded->mapped_weights(), memory);
     for (const std::string& why : ready.placement) note("{}", why);
     m.end_ids = std::move(ready.end_ids);
     m.loaded = std::move(ready.loaded);

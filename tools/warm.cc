@@ -23,34 +23,31 @@ uint64_t missing_bytes(Bytes bytes) {
 
 }  // namespace
 
-void read_ahead(const std::vector<std::shared_ptr<const MappedFile>>& files, double memory_bytes) {
-    struct Part {
-        const MappedFile* file;
-        uint64_t offset;
-        Bytes bytes;
-    };
-    std::vector<Part> parts;
+void read_ahead(const std::vector<Bytes>& mapped, double memory_bytes) {
+    std::vector<Bytes> parts;
     uint64_t all = 0, missing = 0, done = 0;
-    for (const auto& file : files)
-        for (uint64_t at = 0; at < file->size(); at += part) {
-            const Bytes bytes = file->bytes().subspan(at, std::min(part, file->size() - at));
-            all += bytes.size();
-            if (const uint64_t n = missing_bytes(bytes); n > 0) {
-                missing += n;
-                parts.push_back({file.get(), at, bytes});
-            }
+    for (Bytes bytes : mapped) {
+        const uint64_t before = reinterpret_cast<uintptr_t>(bytes.data()) % page;  // of its first page
+        bytes = Bytes(bytes.data() - before, bytes.size() + before);
+        all += bytes.size();
+        for (uint64_t at = 0; at < bytes.size(); at += part) {
+            const Bytes piece = bytes.subspan(at, std::min(part, bytes.size() - at));
+            const uint64_t n = missing_bytes(piece);
+            missing += n;
+            if (n > 0) parts.push_back(piece);
         }
+    }
     if (missing == 0 || (memory_bytes > 0 && static_cast<double>(all) > memory_bytes)) return;
     const Span span("read files");
     detail("{} of {} bytes are not in memory yet", with_commas(missing), with_commas(all));
     Progress progress("reading", "MB");
     for (size_t i = 0; i < parts.size(); ++i) {
-        if (i + 1 < parts.size()) parts[i + 1].file->will_need(parts[i + 1].offset, part);
+        if (i + 1 < parts.size())
+            madvise(const_cast<std::byte*>(parts[i + 1].data()), parts[i + 1].size(), MADV_WILLNEED);
         volatile unsigned char seen = 0;
-        for (uint64_t at = 0; at < parts[i].bytes.size(); at += page)
-            seen = static_cast<unsigned char>(parts[i].bytes[at]);
+        for (uint64_t at = 0; at < parts[i].size(); at += page) seen = static_cast<unsigned char>(parts[i][at]);
         (void)seen;
-        done += parts[i].bytes.size();
+        done += parts[i].size();
         progress.update(static_cast<double>(done) / 1e6, static_cast<double>(parts.size() * part) / 1e6);
         stop_if_interrupted();
     }

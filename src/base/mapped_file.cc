@@ -125,16 +125,11 @@ void MappedFile::check_intact() const {
                         with_commas(size_));
 }
 
-namespace {
-void advise(const std::byte* data, uint64_t size, uint64_t offset, uint64_t length, int advice) {
-    if (offset >= size) return;
+void MappedFile::drop(uint64_t offset, uint64_t length) const {
+    if (offset >= size_) return;
     const uint64_t begin = offset & ~uint64_t{4095};
-    madvise(const_cast<std::byte*>(data) + begin, std::min(size, offset + length) - begin, advice);
+    madvise(const_cast<std::byte*>(data_) + begin, std::min(size_, offset + length) - begin, MADV_DONTNEED);
 }
-}  // namespace
-
-void MappedFile::will_need(uint64_t offset, uint64_t length) const { advise(data_, size_, offset, length, MADV_WILLNEED); }
-void MappedFile::drop(uint64_t offset, uint64_t length) const { advise(data_, size_, offset, length, MADV_DONTNEED); }
 
 std::string read_file(const std::string& path, uint64_t limit) {
     const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);

@@ -23,8 +23,7 @@ class MappedFile {
     const std::string& path() const { return path_; }
 
     void check_intact() const;
-    /// Tells the kernel that these bytes will (willneed) or will not (drop) be read soon.
-    void will_need(uint64_t offset, uint64_t length) const;
+    /// Tells the kernel that these bytes will not be read soon.
     void drop(uint64_t offset, uint64_t length) const;
 
   private:

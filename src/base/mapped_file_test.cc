@@ -55,10 +55,9 @@ TEST(MappedFile, HoldsTheFile) {
     EXPECT_EQ(mapped->path(), file.path());
     EXPECT_EQ(sum_of(mapped->bytes()), 10000 * 'Z');
     mapped->check_intact();
-    mapped->will_need(100, 5000);
     mapped->drop(0, 10000);
-    mapped->drop(5000, 1 << 20);     // past the end: as far as the file goes
-    mapped->will_need(1 << 20, 10);  // wholly outside: nothing
+    mapped->drop(5000, 1 << 20);  // past the end: as far as the file goes
+    mapped->drop(1 << 20, 10);    // wholly outside: nothing
     EXPECT_EQ(sum_of(mapped->bytes()), 10000 * 'Z');
     mapped->check_intact();
 }

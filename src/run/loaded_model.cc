@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <set>
 
 #include "base/check.h"
 #include "base/error.h"
@@ -45,7 +46,11 @@ LoadedModel::LoadedModel(std::vector<Plan> plans, std::vector<std::shared_ptr<co
     load_constants();
     parts_.resize(plans_.size());
     for (size_t b = 0; b < plans_.size() && !programs_late; ++b) prepare(b);
-    large_weights_ = LargeWeights(mapped_weights());
+    // Memory that is short is left to pages that the system can drop.
+    bool room = true;
+    for (size_t c = 0; c < devices_.size(); ++c)
+        room = room && static_cast<double>(memory_[c].total()) <= devices_[c]->profile().memory_bytes.value / 2;
+    if (room) large_weights_ = LargeWeights(mapped_weights());
 }
 
 LoadedModel::~LoadedModel() = default;
@@ -200,16 +205,15 @@ void LoadedModel::load_constants() {
     for (const auto& file : files_) file->check_intact();
 }
 
-// What chips read where the files are mapped. Memory that is short is left to pages that the system can drop.
 std::vector<Bytes> LoadedModel::mapped_weights() const {
     std::vector<Bytes> all;
+    std::set<const StoredTensor*> seen;
     if (packed_file_) all.push_back(packed_file_->packed());
     for (const Plan& plan : plans_)
         for (const PlannedWeight& w : plan.weights) {
             const StoredTensor& tensor = *plan.graph.values()[w.value].weight;
-            const Profile& profile = devices_[w.chip]->profile();
-            if (static_cast<double>(memory_[w.chip].total()) > profile.memory_bytes.value / 2) return {};
-            if (w.form->in_place && tensor.file && profile.host_memory) all.push_back(tensor.bytes);
+            const bool read_in_file = w.form->in_place && tensor.file && devices_[w.chip]->profile().host_memory;
+            if (read_in_file && seen.insert(&tensor).second) all.push_back(tensor.bytes);
         }
     return all;
 }

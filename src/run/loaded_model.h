@@ -77,6 +77,8 @@ class LoadedModel {
     size_t bucket_for(int64_t rows) const;
     /// Does now what else is spread over later steps, so that all that follow are alike: to measure them.
     void settle() { large_weights_.settle(); }
+    /// The weights that chips read where files are mapped: packed ones of an earlier run, and those taken as they are.
+    std::vector<Bytes> mapped_weights() const;
 
     /// For observers: a real or index value of plans()[bucket] as it lies on a chip now, cut to the rows in use.
     Array read_value(size_t bucket, int chip, int value) const;
@@ -116,7 +118,6 @@ class LoadedModel {
     void load_weights(const KeepPacked& keep);
     bool pack_kept(const KeepPacked& keep);
     void load_constants();
-    std::vector<Bytes> mapped_weights() const;
     void prepare(size_t bucket);
     Operand operand(size_t bucket, int chip, int value) const;
     void run_part(const Part& part, size_t bucket, StepObserver* observer);
