@@ -1,6 +1,7 @@
 #pragma once
 #include <fmt/core.h>
 
+#include <nlohmann/json.hpp>
 #include <stdexcept>
 #include <string>
 
