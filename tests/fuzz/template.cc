@@ -1,6 +1,7 @@
 // A chat template is a stranger's program: any bytes must either render or throw Error, within small limits.
 #include <cstddef>
 #include <cstdint>
+#include <nlohmann/json.hpp>
 #include <string>
 
 #include "base/error.h"

@@ -1,5 +1,7 @@
 // Any text as a tokenizer.json: an Error or a tokenizer that encodes and decodes, and that never takes untrusted text
 // for commands.
+#include <nlohmann/json.hpp>
+
 #include "base/check.h"
 #include "base/error.h"
 #include "llm/tokenizer/tokenizer.h"
