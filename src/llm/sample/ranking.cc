@@ -174,7 +174,7 @@ int32_t draw_exponential(std::span<const float> logits, float shift, float scale
     size_t b = 0;
     while (b + 1 < sums.size() && passed + sums[b] <= wanted) passed += sums[b++];
     const auto begin = static_cast<int64_t>(b) * block;
-    int32_t last = largest(logits);  // rounding may leave the block's sum unreached: then its last token is meant
+    int32_t last = -1;  // rounding may leave the block's sum unreached: then its last token is meant
     for (int64_t i = begin; i < std::min(begin + block, static_cast<int64_t>(logits.size())); ++i) {
         const float weight = exponential(all((logits[i] - shift) * scale))[0];
         if (weight <= 0) continue;
@@ -182,7 +182,7 @@ int32_t draw_exponential(std::span<const float> logits, float shift, float scale
         passed += weight;
         if (passed > wanted) break;
     }
-    return last;
+    return last >= 0 ? last : largest(logits);
 }
 
 }  // namespace busbar
